@@ -1,0 +1,3 @@
+//! The `pgdrover` program: everything is in the library.
+
+fn main() {}

@@ -1,0 +1,91 @@
+//! One client: startup, authentication, the protocol's states, prepared statements, settings.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[session]`: what a client may expect and must keep to.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How clients prove who they are.
+    pub auth_type: AuthType,
+    /// A client must have logged in by then.
+    #[serde(with = "humantime_serde")]
+    pub client_login_timeout: Duration,
+    /// Longest message that is held whole, in bytes; a longer one is refused.
+    pub max_message_size: usize,
+    /// Whether clients may, must or cannot encrypt.
+    pub client_tls_mode: ClientTlsMode,
+    /// PEM file of the certificate chain.
+    pub client_tls_cert_file: String,
+    /// PEM file of the private key.
+    pub client_tls_key_file: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            auth_type: AuthType::ScramSha256,
+            client_login_timeout: Duration::from_secs(60),
+            max_message_size: 256 << 20,
+            client_tls_mode: ClientTlsMode::Allow,
+            client_tls_cert_file: String::new(),
+            client_tls_key_file: String::new(),
+        }
+    }
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum AuthType {
+    /// Any password, or none: for tests and sockets only.
+    #[serde(rename = "trust")]
+    Trust,
+    /// MD5 challenge; users with a SCRAM verifier are asked for SCRAM.
+    #[serde(rename = "md5")]
+    Md5,
+    /// SCRAM-SHA-256 (RFC 7677).
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+}
+
+/// Whether clients may, must or cannot encrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientTlsMode {
+    /// An SSLRequest is declined.
+    Disable,
+    /// Encrypted when the client asks for it and a certificate is configured.
+    Allow,
+    /// A client that does not encrypt is refused (Unix sockets excepted).
+    Require,
+}
+
+/// `[[users]]`: who may log in, and as whom on the servers.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserSettings {
+    /// The name that the client gives.
+    pub name: String,
+    /// In clear, or `SCRAM-SHA-256$…`, or `md5…`.
+    pub password: Option<String>,
+    /// A file that holds the password on its first line.
+    pub password_file: Option<String>,
+    /// The name on the servers; the same when absent.
+    pub server_user: Option<String>,
+    /// The password on the servers; the client's clear password when absent.
+    pub server_password: Option<String>,
+    /// A file that holds the password on the servers.
+    pub server_password_file: Option<String>,
+    /// `transaction` or `session`; `pool.pool_mode` when absent.
+    pub pool_mode: Option<crate::backend::PoolMode>,
+}
+
+impl std::fmt::Debug for UserSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserSettings")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,32 @@
+//! The design document's `user_id % N`.
+
+use super::{Key, ShardId, Slot};
+
+/// `key mod n` with the mathematical remainder: −5 mod 3 is 1, unlike SQL's `%`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modulo {
+    shards: u16,
+}
+
+impl Modulo {
+    /// Over `shards` shards; `None` for 0.
+    pub fn new(shards: u16) -> Option<Self> {
+        (shards > 0).then_some(Modulo { shards })
+    }
+
+    /// The residue; `None` for keys that are not integers.
+    pub fn slot(&self, key: &Key) -> Option<Slot> {
+        match key {
+            Key::Int(k) => Some(Slot(k.rem_euclid(i64::from(self.shards)) as u32)),
+            Key::Text(_) | Key::Uuid(_) => None,
+        }
+    }
+
+    /// Residue `i` belongs to shard `i`.
+    pub fn owner(&self, slot: Slot) -> Option<ShardId> {
+        u16::try_from(slot.0)
+            .ok()
+            .filter(|s| *s < self.shards)
+            .map(ShardId)
+    }
+}
