@@ -3,11 +3,15 @@
 //! Every function maps a canonical [`Key`] to a [`Slot`] and each slot to one shard, so that
 //! moving data later means moving slots. Pure.
 
+mod decode;
 mod key;
 mod modulo;
 
 pub use key::{Key, KeyError, KeyType};
 pub use modulo::Modulo;
+
+#[cfg(test)]
+mod tests;
 
 /// The number of a shard within its database, from 0, in the order of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
