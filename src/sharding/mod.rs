@@ -160,6 +160,20 @@ pub struct Settings {
     pub lists: Vec<ListEntry>,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            function: FunctionName::default(),
+            key_column: default_key_column(),
+            key_type: default_key_type(),
+            ring_size: default_ring_size(),
+            positions: Vec::new(),
+            ranges: Vec::new(),
+            lists: Vec::new(),
+        }
+    }
+}
+
 impl Settings {
     /// Keys that belong to another function: most likely `function` is not the intended one.
     fn unused_keys(&self) -> Vec<Problem> {
