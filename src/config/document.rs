@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::error::{Error, Finding, Path, Step};
 
@@ -60,6 +60,11 @@ impl<'t> Document<'t> {
             finding.message,
             finding.remedy,
         )
+    }
+
+    /// A place past the end of the text.
+    pub(super) fn beyond(&self) -> usize {
+        self.text.len() + 1
     }
 
     fn error_at(
@@ -154,36 +159,37 @@ fn visit_value(
     }
 }
 
-/// Takes a node out of the tree.
-pub(super) fn remove(table: &mut DeTable<'_>, path: &Path) {
-    let Some((last, parents)) = path.0.split_last() else {
-        return;
-    };
-    let mut parent = match parents.split_first() {
-        None => {
-            if let Step::Key(key) = last {
-                table.remove(key.as_str());
-            }
-            return;
-        }
-        Some((Step::Key(key), _)) => table.get_mut(key.as_str()),
-        Some((Step::Index(_), _)) => None,
-    };
-    for step in &parents[1..] {
-        parent = match (step, parent.map(Spanned::get_mut)) {
-            (Step::Key(key), Some(DeValue::Table(t))) => t.get_mut(key.as_str()),
-            (Step::Index(index), Some(DeValue::Array(a))) => a.get_mut(*index),
-            _ => None,
+/// The value at a path.
+pub(super) fn get_mut<'a, 'i>(
+    root: &'a mut DeTable<'i>,
+    path: &Path,
+) -> Option<&'a mut DeValue<'i>> {
+    let (first, rest) = path.0.split_first()?;
+    let Step::Key(key) = first else { return None };
+    let mut value = root.get_mut(key.as_str())?.get_mut();
+    for step in rest {
+        value = match (step, value) {
+            (Step::Key(key), DeValue::Table(table)) => table.get_mut(key.as_str())?.get_mut(),
+            (Step::Index(index), DeValue::Array(array)) => array.get_mut(*index)?.get_mut(),
+            _ => return None,
         };
     }
-    match (last, parent.map(Spanned::get_mut)) {
-        (Step::Key(key), Some(DeValue::Table(t))) => drop(t.remove(key.as_str())),
-        (Step::Index(index), Some(DeValue::Array(a))) => {
-            let all = std::mem::replace(a, DeArray::new());
-            let kept = all.into_iter().enumerate().filter(|(at, _)| at != index);
-            *a = kept.map(|(_, element)| element).collect();
-        }
-        _ => {}
+    Some(value)
+}
+
+/// Takes a key out of the tree. An element of a list goes with the whole list's key.
+pub(super) fn remove(root: &mut DeTable<'_>, path: &Path) {
+    let Some(last) = path.0.iter().rposition(|step| matches!(step, Step::Key(_))) else {
+        return;
+    };
+    let Step::Key(key) = &path.0[last] else {
+        return;
+    };
+    let parent = Path(path.0[..last].to_vec());
+    if parent.0.is_empty() {
+        root.remove(key.as_str());
+    } else if let Some(DeValue::Table(table)) = get_mut(root, &parent) {
+        table.remove(key.as_str());
     }
 }
 

@@ -109,13 +109,14 @@ pub fn parse(
     let mut document = document::Document::parse(text, name).map_err(Errors::new)?;
     let mut findings = document.substitute(env);
     let shape = shape::read(&document);
-    let lost = Lost::of(&shape.findings);
     findings.extend(shape.findings);
     let mut read = shape.config;
     if let Some(config) = &mut read {
         let mut deeper = files::read(config, read_file);
         deeper.extend(validate::validate(config));
-        deeper.retain(|finding| !lost.affects(finding.path.section()));
+        // x
+        // What follows from a mended key is no news: the key itself was told.
+        deeper.retain(|finding| !shape.lost.explains(&finding.path));
         findings.extend(deeper);
     }
     match read {
@@ -123,44 +124,6 @@ pub fn parse(
         _ => Err(Errors::new(
             findings.into_iter().map(|f| document.place(f)).collect(),
         )),
-    }
-}
-
-/// The sections of which something could not be read. What they mean is not judged, since the
-/// judgement could be about what is only missing because of the first error.
-struct Lost(Vec<String>);
-
-impl Lost {
-    fn of(findings: &[error::Finding]) -> Lost {
-        Lost(
-            findings
-                .iter()
-                .map(|f| f.path.section().to_owned())
-                .collect(),
-        )
-    }
-
-    fn affects(&self, section: &str) -> bool {
-        let needs: &[&str] = match section {
-            "control" => &["control", "users"],
-            "users" => &["users", "session"],
-            other => &[other],
-        };
-        let top_level = [
-            "workers",
-            "listener",
-            "http",
-            "log",
-            "session",
-            "pool",
-            "router",
-            "control",
-            "users",
-            "databases",
-        ];
-        self.0
-            .iter()
-            .any(|lost| needs.contains(&lost.as_str()) || !top_level.contains(&lost.as_str()))
     }
 }
 
