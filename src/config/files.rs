@@ -160,6 +160,11 @@ fn unreadable(path: Path, file: &str, error: &io::Error) -> Finding {
     Finding::new(
         path,
         format!("cannot read {file}: {error}"),
-        "correct the path (relative to this file), or let pgdrover's user read the file",
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                "correct the path; a relative one begins in the folder of this file"
+            }
+            _ => "name a text file that the user who runs pgdrover can read",
+        },
     )
 }

@@ -85,7 +85,10 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
             line: 1,
             key: String::new(),
             message: format!("cannot read the file: {error}"),
-            remedy: "name the configuration file with -c FILE".into(),
+            remedy: match error.kind() {
+                io::ErrorKind::NotFound => "name the configuration file with -c FILE".into(),
+                _ => "name a file with -c FILE that this user can read, in UTF-8".into(),
+            },
         }])
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -108,7 +111,10 @@ pub fn parse(
 ) -> Result<Config, Errors> {
     let mut document = document::Document::parse(text, name).map_err(Errors::new)?;
     let mut findings = document.substitute(env);
-    let shape = shape::read(&document);
+    let mut shape = shape::read(&document);
+    findings
+        .iter()
+        .for_each(|f| shape.lost.add_unset(f.path.clone()));
     findings.extend(shape.findings);
     let mut read = shape.config;
     if let Some(config) = &mut read {

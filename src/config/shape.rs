@@ -56,10 +56,10 @@ pub(super) fn read(document: &Document<'_>) -> Shape {
             if let (Kind::Unknown { key, known }, Some((_, parents))) = (&kind, path.0.split_last())
                 && let Some(meant) = closest(key, known)
             {
-                lost.0.push(Path(parents.to_vec()).key(meant));
+                lost.mended.push(Path(parents.to_vec()).key(meant));
             }
             findings.push(Finding::new(path, message, remedy));
-            lost.0.push(at);
+            lost.mended.push(at);
         }
     }
     Shape {
@@ -72,18 +72,28 @@ pub(super) fn read(document: &Document<'_>) -> Shape {
 /// More errors than anybody reads at once.
 const MAX_ROUNDS: usize = 10_000;
 
-/// The keys that were mended: their values in [`Config`] are not the operator's.
+/// The keys whose values in [`Config`] are not the operator's.
 #[derive(Default)]
-pub(super) struct Lost(Vec<Path>);
+pub(super) struct Lost {
+    /// Mended: what they belong to is not judged.
+    mended: Vec<Path>,
+    /// With an unset variable in their text: only they themselves are not judged.
+    unset: Vec<Path>,
+}
 
 impl Lost {
+    /// Adds a key whose text has an unset variable.
+    pub(super) fn add_unset(&mut self, path: Path) {
+        self.unset.push(path);
+    }
+
     fn holds(&self, path: &Path) -> bool {
-        self.0.iter().any(|lost| path.0.starts_with(&lost.0))
+        self.mended.iter().any(|lost| path.0.starts_with(&lost.0))
     }
 
     /// Whether a finding may be the consequence of something lost.
     pub(super) fn explains(&self, finding: &Path) -> bool {
-        self.0.iter().any(|lost| {
+        let mended = self.mended.iter().any(|lost| {
             let scope = scope(&lost.0);
             let related = finding.0.starts_with(scope) || scope.starts_with(&finding.0);
             let borrowed = matches!(
@@ -93,7 +103,8 @@ impl Lost {
             // A mistyped section makes the right one look absent.
             let absent = lost.0.len() == 1 && finding.0.len() == 1;
             related || borrowed || absent
-        })
+        });
+        mended || self.unset.contains(finding)
     }
 }
 
@@ -204,6 +215,7 @@ impl<'e> Kind<'e> {
                     "u32" => format!("write a whole number from 0 to {}", u32::MAX),
                     "usize" | "u64" => "write a whole number, 0 or more".into(),
                     "a string" => "write text in quotes".into(),
+                    _ if *message == "wanted string or table" => "write text in quotes".into(),
                     "a sequence" => "write a list, or a section in double brackets: [[…]]".into(),
                     e if e.starts_with("struct ") => "write a section in brackets: […]".into(),
                     _ if message.contains("KeyLiteral") => {
@@ -214,6 +226,8 @@ impl<'e> Kind<'e> {
                 let message = if path.to_string().ends_with("password") {
                     // The value stays out of terminals and logs.
                     "the password must be text in quotes".into()
+                } else if *message == "wanted string or table" {
+                    "the value must be text in quotes".into()
                 } else if message.contains("KeyLiteral") {
                     "a key is neither a whole number nor text".into()
                 } else {

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
 use super::error::{Finding, Path};
 use super::{Config, DatabaseConfig, fold};
 use crate::router::{TableKind, TableSettings};
 use crate::session::{AuthType, UserSettings};
+use crate::sharding::Function;
 use crate::topology::{Role, ShardSettings};
 
 /// Every contradiction in a configuration whose keys and types are right.
@@ -93,14 +96,14 @@ fn is_host(text: &str) -> bool {
 }
 
 fn log(config: &Config, found: &mut Findings) {
-    if let Err(error) = config
-        .log
-        .level
-        .parse::<tracing_subscriber::filter::Targets>()
+    let level = &config.log.level;
+    // A filter's parser takes a lone word that is no level for the name of a module.
+    let lone = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+    if level.split(',').map(str::trim).any(|part| lone(&part)) || level.parse::<Targets>().is_err()
     {
         found.add(
             Path::root("log").key("level"),
-            format!("\"{}\" is not a log level: {error}", config.log.level),
+            format!("\"{level}\" is not a log level"),
             "write error, warn, info, debug or trace, or a filter such as \"info,pgdrover::control=debug\"",
         );
     }
@@ -303,7 +306,7 @@ fn database(database: &DatabaseConfig, path: &Path, found: &mut Findings) {
             format!("database `{}` has no shard", database.name),
             "add [[databases.shards]] with its servers",
         );
-    } else if let Err(problems) = database.function() {
+    } else if let Err(problems) = Function::build(&database.sharding, &distinct_shards(database)) {
         let sharding = path.key("sharding");
         for problem in problems {
             let path = match problem.entry {
@@ -314,6 +317,17 @@ fn database(database: &DatabaseConfig, path: &Path, found: &mut Findings) {
         }
     }
     tables(database, path, found);
+}
+
+/// The shards' names, each once: a repeated name is an error of its own.
+fn distinct_shards(database: &DatabaseConfig) -> Vec<&str> {
+    let mut names = Vec::new();
+    for name in database.shard_names() {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn shard(shard: &ShardSettings, path: &Path, found: &mut Findings) {
