@@ -109,7 +109,9 @@ impl Checkout<'_> {
         let checked = self.wait(pool).await?.and_then(|mut lease| {
             if write && lease.conn().in_recovery {
                 lease.discard("in_recovery");
-                return Err(Error::InRecovery { server: pool.address().clone() });
+                return Err(Error::InRecovery {
+                    server: pool.address().clone(),
+                });
             }
             Ok(lease)
         });

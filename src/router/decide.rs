@@ -209,12 +209,7 @@ impl Values<'_> {
         }
     }
 
-    fn literal(
-        &self,
-        index: usize,
-        negated: bool,
-        cast: Option<KeyType>,
-    ) -> Result<Key, KeyError> {
+    fn literal(&self, index: usize, negated: bool, cast: Option<KeyType>) -> Result<Key, KeyError> {
         let literal = self.literals.get(index).ok_or(KeyError::Unknown)?;
         let key_type = self.schema.key_type;
         let text = literal.text(self.sql);
@@ -290,7 +285,11 @@ impl Values<'_> {
     }
 
     fn array(&self, declared: u32, binary: bool, bytes: &[u8]) -> Result<Known, Stop> {
-        match self.schema.key_type.decode_array_param(declared, binary, bytes) {
+        match self
+            .schema
+            .key_type
+            .decode_array_param(declared, binary, bytes)
+        {
             Ok(keys) => Ok(Known::Keys(keys.into_iter().flatten().collect())),
             Err(KeyError::Malformed) if declared == 0 => Err(Stop::ServerRefuses),
             Err(_) => Ok(Known::All),
@@ -340,7 +339,10 @@ fn refuse(message: &'static str, hint: &'static str) -> ClientError {
 }
 
 fn null_key() -> ClientError {
-    refuse("the sharding key of a written row is NULL", "Give the row a key: no shard owns NULL.")
+    refuse(
+        "the sharding key of a written row is NULL",
+        "Give the row a key: no shard owns NULL.",
+    )
 }
 
 fn rounded() -> ClientError {
@@ -358,8 +360,11 @@ fn undecoded() -> ClientError {
 }
 
 fn unowned() -> ClientError {
-    ClientError::error(SqlState::CHECK_VIOLATION, "no shard owns the sharding key of the row")
-        .hint("The ranges or lists of [databases.sharding] leave this key out.")
+    ClientError::error(
+        SqlState::CHECK_VIOLATION,
+        "no shard owns the sharding key of the row",
+    )
+    .hint("The ranges or lists of [databases.sharding] leave this key out.")
 }
 
 fn elsewhere(shard: ShardId, forced: ShardId) -> ClientError {

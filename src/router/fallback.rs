@@ -35,7 +35,10 @@ pub(super) fn normalized(text: &str) -> Option<String> {
             // OPERATOR(pg_catalog.~): only the matching ones, which prove nothing.
             let close = words[n..].iter().position(|w| w.sign(")"))?;
             let signs = &words[n + 4..n + close];
-            if signs.iter().all(|w| w.kind == WordKind::Sign && "~!*<>".contains(&*w.text)) {
+            if signs
+                .iter()
+                .all(|w| w.kind == WordKind::Sign && "~!*<>".contains(&*w.text))
+            {
                 edits.push((word.span.start..end(close), " ~ "));
             }
         } else if word.is("collate") && is(1, "pg_catalog") && sign(2, ".") && is(3, "default") {
@@ -64,7 +67,11 @@ pub(super) fn by_keywords(context: &Context, words: &[Word]) -> Draft {
     let mut draft = if context.several() {
         over_shards(context, words)
     } else {
-        Draft::new(Plan::Single(Target::AnyOne), "there is one shard to go to", kind)
+        Draft::new(
+            Plan::Single(Target::AnyOne),
+            "there is one shard to go to",
+            kind,
+        )
     };
     draft.kind = kind;
     draft.unsure = Some("since pgdrover could not parse it".into());

@@ -48,7 +48,10 @@ pub(super) fn read(
 
 fn read_pairs(text: &str, hints: &mut Hints, shards: u16) -> Result<(), ClientError> {
     let mut any = false;
-    for pair in text.split([' ', ',', '\t', '\n', '\r']).filter(|p| !p.is_empty()) {
+    for pair in text
+        .split([' ', ',', '\t', '\n', '\r'])
+        .filter(|p| !p.is_empty())
+    {
         any = true;
         let (name, value) = pair.split_once(['=', ':']).ok_or_else(|| malformed(pair))?;
         match name.to_ascii_lowercase().as_str() {
@@ -101,6 +104,9 @@ fn malformed(what: &str) -> ClientError {
 }
 
 fn contradiction() -> ClientError {
-    ClientError::error(SqlState::SYNTAX_ERROR, "routing hints contradict each other")
-        .hint("Give each of shard and role once.")
+    ClientError::error(
+        SqlState::SYNTAX_ERROR,
+        "routing hints contradict each other",
+    )
+    .hint("Give each of shard and role once.")
 }

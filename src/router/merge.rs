@@ -1,14 +1,13 @@
 //! What the answers of several shards would need, for the explanation: the engines come later.
 
-use sqlparser::ast::{
-    Distinct, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement,
-};
+use sqlparser::ast::{Distinct, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement};
 
 use crate::plan::Merge;
 
 use super::access::aggregate_names;
 use super::keys::Findings;
 use super::place::{Described, UNION, UNION_ALL};
+use super::scan::readable;
 
 /// How the shards' answers become one, or why they cannot.
 pub(super) fn describe(statement: &Statement, findings: &Findings) -> Described {
@@ -51,7 +50,8 @@ fn describe_query(query: &Query, findings: &Findings) -> Described {
         steps.push("distinct".into());
     }
     if let Some(order) = &query.order_by {
-        steps.push(format!("kway({order})").replace("ORDER BY ", "").to_lowercase());
+        let order = readable(&order.to_string()).to_lowercase();
+        steps.push(format!("kway({})", order.replace("order by ", "")));
     }
     if limited {
         steps.push("limit".into());
@@ -84,5 +84,3 @@ fn aggregation(select: &Select) -> Result<String, Box<str>> {
         (false, _) => format!("combine {}", names.join(", ")),
     })
 }
-
-

@@ -33,7 +33,9 @@ pub(super) fn place(findings: &Findings, print: &Footprint, merge: &Described) -
     }
     if let Some(name) = &print.unknown_function {
         return refused(
-            format!("function {name} is not one of PostgreSQL's own and may touch rows of any shard"),
+            format!(
+                "function {name} is not one of PostgreSQL's own and may touch rows of any shard"
+            ),
             "Name a shard: /* pgdrover: shard=0 */.",
         );
     }
@@ -80,18 +82,27 @@ fn home_table(findings: &Findings, home: ShardId, table: &str, sharded: bool) ->
 fn reference_write(table: &str, print: &Footprint, sharded: bool) -> Draft {
     if sharded {
         return refused(
-            format!("reference table {table} cannot be written from sharded tables: each shard would write other rows"),
+            format!(
+                "reference table {table} cannot be written from sharded tables: each shard would write other rows"
+            ),
             "Read the rows first, then write them.",
         );
     }
     if print.volatile || print.sequence.is_some() || print.unknown_function.is_some() {
         return refused(
-            format!("a volatile function would give reference table {table} other values on each shard"),
+            format!(
+                "a volatile function would give reference table {table} other values on each shard"
+            ),
             "Give the value as a literal or a parameter.",
         );
     }
     let because = format!("reference table {table} has a copy on every shard");
-    several(Target::All, Merge::Other("all shards, 2pc".into()), &because, &because)
+    several(
+        Target::All,
+        Merge::Other("all shards, 2pc".into()),
+        &because,
+        &because,
+    )
 }
 
 fn several(target: Target, merge: Merge, because: &str, proof: &str) -> Draft {
@@ -126,7 +137,11 @@ fn keyed(findings: &Findings, merge: &Described) -> Draft {
 fn unrestricted(findings: &Findings, tables: &[Box<str>], merge: &Described) -> Draft {
     let names = list(tables);
     if findings.groups.len() > 1 || findings.moves {
-        let all: Vec<Box<str>> = findings.groups.iter().flat_map(|g| g.tables.clone()).collect();
+        let all: Vec<Box<str>> = findings
+            .groups
+            .iter()
+            .flat_map(|g| g.tables.clone())
+            .collect();
         return refused(
             format!(
                 "the rows of {} are not joined by the sharding key, and {names} is not \
@@ -159,12 +174,22 @@ fn restricted(findings: &Findings, sets: Vec<KeySet>, merge: &Described) -> Draf
     };
     if findings.moves {
         let because = "setting the sharding key may move the row to another shard";
-        return several(target.clone(), Merge::Other("move row, 2pc".into()), because, &proof);
+        return several(
+            target.clone(),
+            Merge::Other("move row, 2pc".into()),
+            because,
+            &proof,
+        );
     }
     if findings.splits && findings.groups.is_empty() {
         if matches!(sets.as_slice(), [KeySet::Or(_)]) {
             let because = "the rows belong to several shards";
-            return several(target.clone(), Merge::Other("split rows, 2pc".into()), because, &proof);
+            return several(
+                target.clone(),
+                Merge::Other("split rows, 2pc".into()),
+                because,
+                &proof,
+            );
         }
         return Draft::new(Plan::Single(target), proof, Kind::Insert);
     }
@@ -180,9 +205,9 @@ fn restricted(findings: &Findings, sets: Vec<KeySet>, merge: &Described) -> Draf
 }
 
 /// Marks the merges of set operations, whose branches may be on different shards.
-pub(super) const UNION_ALL: &str = "concat branches";
+pub(super) const UNION_ALL: &str = "concat";
 /// The same, without duplicates.
-pub(super) const UNION: &str = "distinct branches";
+pub(super) const UNION: &str = "distinct";
 
 fn is_union(merge: &Merge) -> bool {
     matches!(merge, Merge::Other(how) if matches!(&**how, UNION_ALL | UNION))
@@ -218,7 +243,11 @@ fn proof(findings: &Findings) -> String {
 pub(super) fn describe(set: &KeySet) -> String {
     let join = |sets: &[KeySet], word: &str| {
         let parts: Vec<String> = sets.iter().take(8).map(describe).collect();
-        let more = if sets.len() > 8 { word.to_string() + "…" } else { String::new() };
+        let more = if sets.len() > 8 {
+            word.to_string() + "…"
+        } else {
+            String::new()
+        };
         parts.join(word) + &more
     };
     match set {
@@ -261,12 +290,22 @@ pub(super) fn copy(
         }
         Some(Table::Reference) if from => {
             let because = format!("reference table {name} has a copy on every shard");
-            several(Target::All, Merge::Other("all shards, 2pc".into()), &because, &because)
+            several(
+                Target::All,
+                Merge::Other("all shards, 2pc".into()),
+                &because,
+                &because,
+            )
         }
-        Some(Table::Reference) => {
-            Draft::new(Plan::Single(Target::AnyOne), "reference tables only", Kind::Copy)
-        }
-        Some(Table::Sharded { column, columns: declared }) => {
+        Some(Table::Reference) => Draft::new(
+            Plan::Single(Target::AnyOne),
+            "reference tables only",
+            Kind::Copy,
+        ),
+        Some(Table::Sharded {
+            column,
+            columns: declared,
+        }) => {
             let has_key = match (columns, declared) {
                 (Some(listed), _) => listed.iter().any(|w| w.is_name() && w.text == *column),
                 (None, Some(declared)) => declared.contains(column),
@@ -274,7 +313,9 @@ pub(super) fn copy(
             };
             if from && !has_key {
                 return refused(
-                    format!("COPY into sharded table {name} has no key column {column} that pgdrover knows the place of"),
+                    format!(
+                        "COPY into sharded table {name} has no key column {column} that pgdrover knows the place of"
+                    ),
                     "List the columns with the key, or declare them under [[databases.tables]].",
                 );
             }

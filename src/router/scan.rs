@@ -214,9 +214,8 @@ impl Scanner<'_> {
     }
 
     fn literal(&mut self, start: usize, kind: LiteralKind) {
-        let ordinal = kind == LiteralKind::Integer
-            && self.by == Some(self.depth)
-            && self.last != Last::Other;
+        let ordinal =
+            kind == LiteralKind::Integer && self.by == Some(self.depth) && self.last != Last::Other;
         if !ordinal {
             self.out.literals.push(Literal {
                 start: start as u32,
@@ -554,4 +553,16 @@ pub(super) fn literal_of(stand_in: &str, kind: LiteralKind, literals: &[Literal]
         .get(index)
         .filter(|l| l.kind == kind)
         .map(|_| index)
+}
+
+/// A piece of the analysed text for people to read: stand-ins become `?`.
+pub(super) fn readable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(STAND_IN) {
+        out.push_str(&rest[..at]);
+        out.push('?');
+        rest = rest[at + STAND_IN.len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out + rest
 }

@@ -15,7 +15,7 @@ use super::hints::{self, Hints, Role};
 use super::scan::{Scan, analysis_text};
 use super::utility::{self, Place, Utility};
 use super::words::{Word, words};
-use super::{Schema, Table, fallback, keys, merge, place};
+use super::{Schema, fallback, keys, merge, place};
 
 /// What is known of a statement beside its [`Statement`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,7 +105,11 @@ fn finish(draft: Draft, hints: Hints, span: Range<usize>) -> (Statement, Detail)
         // Known keys stay: rows must not be written where nobody would look for them.
         let keyed = matches!(
             plan,
-            Plan::Single(Target::Keys(_)) | Plan::Several { target: Target::Keys(_), .. }
+            Plan::Single(Target::Keys(_))
+                | Plan::Several {
+                    target: Target::Keys(_),
+                    ..
+                }
         ) && draft.assigns;
         if !keyed && !matches!(plan, Plan::Local(_) | Plan::Reject(_)) {
             plan = Plan::Single(Target::Forced(shard));
@@ -201,7 +205,11 @@ impl Context<'_> {
 
     fn utility(&self, utility: Utility) -> Draft {
         let session = matches!(utility.kind, Kind::Session | Kind::Transaction);
-        let proof = if session { "it concerns the session" } else { "it names no table's rows" };
+        let proof = if session {
+            "it concerns the session"
+        } else {
+            "it names no table's rows"
+        };
         let mut draft = match utility.place {
             Place::Never(message, hint) => Draft::rejected(
                 ClientError::error(SqlState::FEATURE_NOT_SUPPORTED, message).hint(hint),
@@ -312,9 +320,8 @@ impl Context<'_> {
             while let Some(word) = words.get(at) {
                 at += 1;
                 let next = words.get(at);
-                let off = next.is_some_and(|w| {
-                    w.is("off") || w.is("false") || w.is("0") || &*w.text == "0"
-                });
+                let off = next
+                    .is_some_and(|w| w.is("off") || w.is("false") || w.is("0") || &*w.text == "0");
                 analyze |= (word.is("analyze") || word.is("analyse")) && !off;
                 route |= word.is("route") && !off;
                 if word.sign(")") {
@@ -365,7 +372,13 @@ impl Context<'_> {
             draft.effect = Effect::Pin("cursor_with_hold");
         }
         if let Plan::Several { because, .. } = &draft.plan {
-            if !matches!(&draft.plan, Plan::Several { target: Target::Keys(_), .. }) {
+            if !matches!(
+                &draft.plan,
+                Plan::Several {
+                    target: Target::Keys(_),
+                    ..
+                }
+            ) {
                 let error = ClientError::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
                     format!("a cursor over several shards is not supported: {because}"),
@@ -411,21 +424,16 @@ impl Context<'_> {
             let columns = listed.map(|end| &words[after + 1..end]);
             place::copy(self.schema, &names, columns, from)
         } else {
-            Draft::new(Plan::Single(Target::AnyOne), "there is one shard to go to", Kind::Copy)
+            Draft::new(
+                Plan::Single(Target::AnyOne),
+                "there is one shard to go to",
+                Kind::Copy,
+            )
         };
         if from {
             draft.writes = Some("since COPY FROM writes".into());
         }
         draft
-    }
-
-    /// What a dotted name means, for statements that are not parsed.
-    pub(super) fn table(&self, names: &[Box<str>]) -> Option<&Table> {
-        match names {
-            [table] => self.schema.tables.get(table),
-            [schema, table] if &**schema == "public" => self.schema.tables.get(table),
-            _ => None,
-        }
     }
 }
 

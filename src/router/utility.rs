@@ -62,18 +62,22 @@ fn other(place: Place, effect: Effect, writes: &'static str) -> Option<Utility> 
 
 /// Reads the keywords; `None` for statements that need parsing.
 pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
-    let word = |n: usize| words.get(n).map_or("", |w| if w.is_name() { &*w.text } else { "" });
+    let word = |n: usize| {
+        words
+            .get(n)
+            .map_or("", |w| if w.is_name() { &*w.text } else { "" })
+    };
     let has = |keyword: &str| words.iter().any(|w| w.is(keyword));
     match word(0) {
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
             transaction(words)
         }
-        "prepare" if word(1) == "transaction" => local(Effect::Commit, Kind::Transaction).map(|u| {
-            Utility {
+        "prepare" if word(1) == "transaction" => {
+            local(Effect::Commit, Kind::Transaction).map(|u| Utility {
                 writes: Some("since it prepares a commit"),
                 ..u
-            }
-        }),
+            })
+        }
         "set" => set(sql, words),
         "reset" => {
             let name = match (word(1), word(2)) {
@@ -97,7 +101,11 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
         "listen" => other(Place::Channels, Effect::Pin("listen"), "since it listens"),
         "unlisten" => other(Place::Channels, Effect::None, "since it listens"),
         "notify" => other(Place::Channels, Effect::None, "since it notifies"),
-        "load" => other(Place::AnyOne, Effect::Pin("load"), "since it loads a library"),
+        "load" => other(
+            Place::AnyOne,
+            Effect::Pin("load"),
+            "since it loads a library",
+        ),
         "prepare" => other(
             Place::Refused(
                 "PREPARE in SQL is not routed over several shards",
@@ -136,7 +144,9 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
         }
         "create" | "alter" | "drop" | "truncate" | "comment" | "grant" | "revoke" | "security"
         | "reassign" | "import" | "refresh" | "reindex" => ddl("all shards, atomic"),
-        "vacuum" | "analyze" | "analyse" | "cluster" | "checkpoint" => ddl("all shards, one by one"),
+        "vacuum" | "analyze" | "analyse" | "cluster" | "checkpoint" => {
+            ddl("all shards, one by one")
+        }
         "lock" => ddl("all shards"),
         _ => None,
     }
@@ -153,7 +163,11 @@ fn transaction(words: &[Word]) -> Option<Utility> {
     let is = |n: usize, k: &str| words.get(n).is_some_and(|w| w.is(k));
     let first = &*words.first()?.text;
     // COMMIT [WORK | TRANSACTION] …
-    let next = if is(1, "work") || is(1, "transaction") { 2 } else { 1 };
+    let next = if is(1, "work") || is(1, "transaction") {
+        2
+    } else {
+        1
+    };
     let effect = match first {
         "begin" | "start" => Effect::Begin {
             read_only: read_only(words),

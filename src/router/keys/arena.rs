@@ -84,9 +84,8 @@ impl Arena {
         let mut groups = Vec::new();
         for (node, _) in &self.references {
             let class = class_of[*node];
-            let together = |other: Node| {
-                other == class || (reach[class][other] && reach[other][class])
-            };
+            let together =
+                |other: Node| other == class || (reach[class][other] && reach[other][class]);
             if seen.iter().any(|s| together(*s)) {
                 continue;
             }
@@ -147,7 +146,6 @@ impl Arena {
         reach
     }
 }
-
 
 /// The intersection, flattened.
 pub(in crate::router) fn and(sets: Vec<KeySet>) -> KeySet {

@@ -136,11 +136,19 @@ impl Analyzer<'_> {
         self.nested(&l);
         self.nested(&r);
         let outer = Scope::within(parent);
-        for query in tail.iter().filter_map(|t| t.order_by.as_ref()).flat_map(subqueries) {
+        for query in tail
+            .iter()
+            .filter_map(|t| t.order_by.as_ref())
+            .flat_map(subqueries)
+        {
             self.subquery(&query, &outer)?;
         }
         Ok(Relation {
-            columns: l.columns.iter().map(|(name, _)| (name.clone(), None)).collect(),
+            columns: l
+                .columns
+                .iter()
+                .map(|(name, _)| (name.clone(), None))
+                .collect(),
             complete: l.complete,
             transparent: false,
             whole: Some("a set operation"),
@@ -148,11 +156,7 @@ impl Analyzer<'_> {
     }
 
     /// VALUES: of one row, its integers are known values.
-    fn values(
-        &mut self,
-        values: &Values,
-        parent: Option<&Scope>,
-    ) -> Result<Relation, ClientError> {
+    fn values(&mut self, values: &Values, parent: Option<&Scope>) -> Result<Relation, ClientError> {
         let scope = Scope::within(parent);
         for row in &values.rows {
             for expr in &row.content {
@@ -308,7 +312,9 @@ impl Analyzer<'_> {
         for expr in list {
             let expr = match ordinal(expr) {
                 Some(n) => match select.projection.get(n.wrapping_sub(1)) {
-                    Some(SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. }) => e,
+                    Some(
+                        SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. },
+                    ) => e,
                     _ => continue,
                 },
                 None => expr,
@@ -342,10 +348,7 @@ impl Analyzer<'_> {
                 }
                 relation.complete &= scope.merged.is_empty();
             }
-            SelectItem::QualifiedWildcard(
-                SelectItemQualifiedWildcardKind::ObjectName(name),
-                _,
-            ) => {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 let names = parts(name).unwrap_or_default();
                 let source = scope
                     .sources

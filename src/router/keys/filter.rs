@@ -248,12 +248,7 @@ impl Analyzer<'_> {
     }
 
     /// The key column that an expression is.
-    pub(super) fn column(
-        &self,
-        expr: &Expr,
-        scope: &Scope,
-        range: Range<usize>,
-    ) -> Option<Column> {
+    pub(super) fn column(&self, expr: &Expr, scope: &Scope, range: Range<usize>) -> Option<Column> {
         match expr {
             Expr::Nested(inner) => self.column(inner, scope, range),
             Expr::Identifier(ident) => scope.resolve(&[fold(ident)], range),

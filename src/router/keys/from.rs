@@ -189,7 +189,9 @@ impl Analyzer<'_> {
                 self.nested(&relation);
                 let sharded = self.arena.reference_count() > before;
                 let relation = self.derive(&relation, relation.transparent);
-                scope.sources.push(source(relation, alias.as_ref(), sharded));
+                scope
+                    .sources
+                    .push(source(relation, alias.as_ref(), sharded));
                 Ok(())
             }
             TableFactor::NestedJoin {
@@ -324,9 +326,11 @@ impl Analyzer<'_> {
 
 /// The key column that USING names on one side: the only candidate there.
 fn side(scope: &Scope, name: &str, range: Range<usize>) -> Option<(Node, usize)> {
-    let merged = scope.merged.iter().rev().find(|m| {
-        &*m.name == name && m.range.start >= range.start && m.range.end <= range.end
-    });
+    let merged = scope
+        .merged
+        .iter()
+        .rev()
+        .find(|m| &*m.name == name && m.range.start >= range.start && m.range.end <= range.end);
     if let Some(merged) = merged {
         return merged.node.map(|node| (node, merged.source));
     }
@@ -348,7 +352,14 @@ fn side(scope: &Scope, name: &str, range: Range<usize>) -> Option<(Node, usize)>
 /// A source under its alias, whose column list renames.
 fn source(mut relation: Relation, alias: Option<&TableAlias>, sharded: bool) -> Source {
     if let Some(alias) = alias {
-        rename(&mut relation, &alias.columns.iter().map(|c| fold(&c.name)).collect::<Vec<_>>());
+        rename(
+            &mut relation,
+            &alias
+                .columns
+                .iter()
+                .map(|c| fold(&c.name))
+                .collect::<Vec<_>>(),
+        );
     }
     Source {
         name: alias.map(|a| fold(&a.name)),

@@ -25,7 +25,7 @@ use crate::sharding::ShardId;
 use super::scan::Literal;
 use super::{Schema, Table};
 
-pub(super) use arena::{Group, and};
+pub(super) use arena::Group;
 pub(super) use constant::{of_type, textual};
 
 use arena::Arena;
@@ -100,7 +100,9 @@ pub(super) fn analyze(
     let mut census = Census::default();
     let _ = statement.visit(&mut census);
     if analyzer.accounted != census.relations {
-        return Err(not_proven("a table stands where pgdrover does not follow it"));
+        return Err(not_proven(
+            "a table stands where pgdrover does not follow it",
+        ));
     }
     let doubtful = analyzer.constants.doubtful(&census.params);
     let mut out = analyzer.out;
@@ -271,4 +273,3 @@ fn subqueries(node: &impl Visit) -> Vec<Query> {
     let _ = node.visit(&mut visitor);
     visitor.found
 }
-

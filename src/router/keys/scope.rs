@@ -114,9 +114,10 @@ impl<'p> Scope<'p> {
     }
 
     fn unqualified(&self, name: &str, range: std::ops::Range<usize>) -> Option<Column> {
-        let merged = self.merged.iter().rev().find(|m| {
-            &*m.name == name && m.range.start >= range.start && m.range.end <= range.end
-        });
+        let merged =
+            self.merged.iter().rev().find(|m| {
+                &*m.name == name && m.range.start >= range.start && m.range.end <= range.end
+            });
         if let Some(merged) = merged {
             return merged.node.map(|node| Column {
                 node,
@@ -182,9 +183,9 @@ impl<'p> Scope<'p> {
             (Some(_), Some(_)) => None,
             (None, _) => {
                 // Within an aliased join the name is hidden; it is not one of a block around.
-                let outer = self
-                    .parent?
-                    .qualified(schema, table, name, 0..self.parent?.sources.len())?;
+                let outer =
+                    self.parent?
+                        .qualified(schema, table, name, 0..self.parent?.sources.len())?;
                 Some(Column {
                     node: outer.node,
                     source: None,

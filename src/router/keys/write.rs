@@ -83,7 +83,14 @@ impl Analyzer<'_> {
         let target = self.target(name)?;
         let scope = Scope::within(parent);
         match (&target, &insert.source) {
-            (Target::Sharded { table, column, columns }, source) => {
+            (
+                Target::Sharded {
+                    table,
+                    column,
+                    columns,
+                },
+                source,
+            ) => {
                 let position = key_position(table, column, columns.as_deref(), &insert.columns)?;
                 let Some(source) = source else {
                     return Err(no_key(table, column));
@@ -140,10 +147,12 @@ impl Analyzer<'_> {
         column: &str,
     ) -> Result<ClientError, ClientError> {
         if let SetExpr::Select(select) = &*source.body {
-            let simple = select
-                .projection
-                .iter()
-                .all(|i| matches!(i, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }));
+            let simple = select.projection.iter().all(|i| {
+                matches!(
+                    i,
+                    SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+                )
+            });
             if simple && select.projection.len() <= position {
                 return Ok(no_key(table, column));
             }
@@ -159,12 +168,7 @@ impl Analyzer<'_> {
     }
 
     /// The key that an expression gives to a row.
-    fn assigned(
-        &mut self,
-        expr: &Expr,
-        table: &str,
-        column: &str,
-    ) -> Result<KeySet, ClientError> {
+    fn assigned(&mut self, expr: &Expr, table: &str, column: &str) -> Result<KeySet, ClientError> {
         match self.constants.read(expr) {
             Some(Constant::Key(key, Form::Integer | Form::Decimal | Form::Unknown)) => {
                 Ok(KeySet::One(key))
@@ -458,7 +462,9 @@ fn no_key(table: &str, column: &str) -> ClientError {
 fn moves_row(table: &str, column: &str) -> ClientError {
     ClientError::error(
         SqlState::FEATURE_NOT_SUPPORTED,
-        format!("setting key column {column} of sharded table {table} may move a row to another shard"),
+        format!(
+            "setting key column {column} of sharded table {table} may move a row to another shard"
+        ),
     )
     .hint("Delete the row and insert it with its new key.")
 }
@@ -479,4 +485,3 @@ fn sets(assignment: &Assignment, column: &str) -> bool {
 fn is_default(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(ident) if &*fold(ident) == "default")
 }
-
