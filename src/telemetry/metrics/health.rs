@@ -38,8 +38,9 @@ impl HealthMetrics {
         self.up.set(if up { 1.0 } else { 0.0 });
     }
 
-    /// The server is no longer in the configuration: it counts as not up.
+    /// The server is no longer in the configuration. The recorder cannot forget a series, so it
+    /// becomes not a number, which no alert takes for a server that is down.
     pub fn removed(&self) {
-        self.up.set(0.0);
+        self.up.set(f64::NAN);
     }
 }
