@@ -1,0 +1,3 @@
+//! The integration tests: one binary, whose modules bear the names of `src`.
+
+mod demo;
