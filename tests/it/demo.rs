@@ -5,6 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pgdrover::demo::{Cluster, Error, Options, StopMode};
+use pgdrover::topology::Role;
+
+use crate::support::cluster::shared;
 
 fn small() -> Options {
     Options {
@@ -17,7 +20,7 @@ fn small() -> Options {
 /// Whether any process names the folder in its command line.
 fn has_processes(dir: &Path) -> bool {
     let dir = dir.to_string_lossy();
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
         .any(|line| String::from_utf8_lossy(&line).contains(&*dir))
@@ -75,6 +78,39 @@ async fn replicas_stream_and_servers_survive_faults() {
     cluster.wait_streaming().await.unwrap();
     assert_eq!(count(&cluster, primary).await, Some(10));
     cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn shards_are_clusters_of_their_own_and_hold_what_belongs_to_them() {
+    let cluster = shared();
+    let mut identities = Vec::new();
+    for shard in &cluster.shards {
+        for server in &shard.servers {
+            let client = cluster.connect(server).await.unwrap();
+            let sql = "SELECT system_identifier, pg_is_in_recovery(), \
+                       (SELECT count(*) FROM countries), (SELECT count(*) FROM settings) \
+                       FROM pg_control_system()";
+            let row = client.query_one(sql, &[]).await.unwrap();
+            identities.push(row.get::<_, i64>(0));
+            assert_eq!(
+                row.get::<_, bool>(1),
+                server.role == Role::Replica,
+                "{}",
+                server.name
+            );
+            assert_eq!(row.get::<_, i64>(2), 8, "{}", server.name);
+            assert_eq!(
+                row.get::<_, i64>(3) > 0,
+                shard.number == 0,
+                "{}",
+                server.name
+            );
+        }
+    }
+    assert_eq!(identities.len(), 9);
+    identities.sort_unstable();
+    identities.dedup();
+    assert_eq!(identities.len(), 3);
 }
 
 #[tokio::test]
