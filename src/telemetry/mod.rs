@@ -1,5 +1,8 @@
 //! Metrics (the catalogue), logging and their exporter.
 
+pub mod logging;
+pub mod metrics;
+
 use serde::Deserialize;
 
 /// `[log]`: what is logged and how.
