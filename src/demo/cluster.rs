@@ -23,6 +23,8 @@ const DEMO_CONF: &str = "pgdrover-demo.conf";
 const PORT_ATTEMPTS: u32 = 5;
 /// How long replicas may take until they stream.
 const STREAMING: Duration = Duration::from_secs(60);
+/// How often a condition without an event of its own is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The longest path of a Unix socket that every system takes, less the socket's own name.
 const LONGEST_SOCKET_DIR: usize = 80;
 
@@ -157,8 +159,42 @@ impl Cluster {
                     found: missing.log_tail(12),
                 });
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Waits until every replica has replayed what its primary has written so far, so that reads
+    /// from replicas see it.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after a minute; a primary does not answer.
+    pub async fn wait_replayed(&self) -> Result<(), Error> {
+        for shard in self.shards.iter().filter(|s| !s.replicas().is_empty()) {
+            let said = || Error::sql(format!("cannot compare {} with its replicas", shard.name));
+            let client = self.connect(shard.primary()).await?;
+            let now = "SELECT pg_current_wal_lsn()::text";
+            let written: String = client.query_one(now, &[]).await.map_err(said())?.get(0);
+            let behind = format!(
+                "SELECT {} - count(*) FROM pg_stat_replication WHERE replay_lsn >= '{written}'",
+                shard.replicas().len()
+            );
+            let deadline = Instant::now() + STREAMING;
+            loop {
+                let behind: i64 = client.query_one(&behind, &[]).await.map_err(said())?.get(0);
+                if behind <= 0 {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(Error::Timeout {
+                        what: format!("the replicas of {} to replay {written}", shard.name),
+                        seconds: STREAMING.as_secs(),
+                        found: format!("{behind} of them have not"),
+                    });
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+        Ok(())
     }
 
     /// A complete configuration of pgdrover before this cluster. `extra` holds whole further

@@ -44,6 +44,12 @@ impl Install {
             })
     }
 
+    /// As if PostgreSQL were there.
+    #[cfg(test)]
+    pub(super) fn at(bin: &Path) -> Install {
+        Install { bin: bin.into() }
+    }
+
     /// The path of one program.
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)

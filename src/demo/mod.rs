@@ -13,6 +13,7 @@ mod account;
 mod cluster;
 mod error;
 mod install;
+mod load;
 mod ports;
 mod schema;
 mod server;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 pub use cluster::{Cluster, ShardServers};
 pub use error::Error;
+pub use load::{NOTIFICATIONS, load, user_ids};
 pub use ports::{free_port, is_free};
 pub use server::{Server, StopMode};
 pub use settings::{Endpoint, Sharding};

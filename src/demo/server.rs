@@ -89,6 +89,13 @@ impl Server {
         }
     }
 
+    /// A server that only exists on paper.
+    #[cfg(test)]
+    pub(super) fn unstarted(number: (u16, u16), port: u16) -> Server {
+        let nowhere = Path::new("/nonexistent");
+        Server::new(number, port, nowhere, &Install::at(nowhere), Account::Own)
+    }
+
     /// The postmaster's process id, read from its file now; `None` when it does not run.
     pub fn pid(&self) -> Option<u32> {
         let text = std::fs::read_to_string(self.data_dir.join("postmaster.pid")).ok()?;

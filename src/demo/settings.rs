@@ -169,7 +169,12 @@ pub(super) fn postgresql_conf(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::{Server, user_ids};
     use super::*;
+    use crate::config;
+    use crate::sharding::Key;
 
     #[test]
     fn three_shards_have_the_documents_positions_and_ranges() {
@@ -187,6 +192,42 @@ mod tests {
             let positions: Vec<_> = (0..shards).map(|s| Sharding::position(s, shards)).collect();
             assert!(positions.windows(2).all(|pair| pair[0] < pair[1]));
             assert!(positions.iter().all(|p| *p < RING_SIZE));
+        }
+    }
+
+    #[test]
+    fn the_configuration_passes_the_checks_and_names_every_server() {
+        let shard = |number| ShardServers {
+            number,
+            name: format!("shard{number}"),
+            servers: (0..3)
+                .map(|n| Server::unstarted((number, n), 20_000 + number * 3 + n))
+                .collect(),
+        };
+        let endpoint = Endpoint {
+            port: 0,
+            http_port: 0,
+        };
+        for sharding in [Sharding::Modulo, Sharding::Ring, Sharding::Range] {
+            for count in [1, 3, 5] {
+                let shards: Vec<_> = (0..count).map(shard).collect();
+                let text = pgdrover_toml(&shards, sharding, endpoint, "[log]\nlevel = \"warn\"\n");
+                let no_file = |_: &Path| Err(std::io::Error::other("no files in this test"));
+                let config = config::parse(&text, "demo.toml", &|_| None, &no_file).unwrap();
+                let database = &config.databases[0];
+                let servers: usize = database.shards.iter().map(|s| s.servers.len()).sum();
+                assert_eq!(servers, usize::from(count) * 3);
+                let function = database.function().unwrap();
+                let mut users = vec![0; usize::from(count)];
+                for user in user_ids(3000, sharding, count) {
+                    users[usize::from(function.shard(&Key::Int(user)).unwrap().0)] += 1;
+                }
+                // With a ring of count + 1 equal arcs, the first shard owns two of them.
+                assert!(
+                    users.iter().all(|u| *u > 3000 / (i32::from(count) + 2)),
+                    "{users:?}"
+                );
+            }
         }
     }
 

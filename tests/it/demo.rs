@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use pgdrover::demo::{Cluster, Error, Options, StopMode};
+use pgdrover::demo::{self, Cluster, Error, Options, Sharding, StopMode};
 use pgdrover::topology::Role;
 
 use crate::support::cluster::shared;
@@ -50,10 +51,8 @@ async fn replicas_stream_and_servers_survive_faults() {
         "INSERT INTO notifications (id, user_id) SELECT g, 100 FROM generate_series(1, 10) g";
     let client = cluster.connect(primary).await.unwrap();
     assert_eq!(client.execute(insert, &[]).await.unwrap(), 10);
-    eventually("the rows on the replica", async || {
-        count(&cluster, replica).await == Some(10)
-    })
-    .await;
+    cluster.wait_replayed().await.unwrap();
+    assert_eq!(count(&cluster, replica).await, Some(10));
     let refused = cluster
         .connect(replica)
         .await
@@ -111,6 +110,37 @@ async fn shards_are_clusters_of_their_own_and_hold_what_belongs_to_them() {
     identities.sort_unstable();
     identities.dedup();
     assert_eq!(identities.len(), 3);
+}
+
+#[tokio::test]
+async fn loading_fills_every_table() {
+    let cluster = Cluster::start(&small()).await.unwrap();
+    let primary = cluster.shards[0].primary();
+    // With one shard its primary can stand in for pgdrover.
+    let mut target = tokio_postgres::Config::new();
+    target.host(&primary.host).port(primary.port);
+    target
+        .user(demo::USER)
+        .password(demo::PASSWORD)
+        .dbname(demo::DATABASE);
+    let users = demo::user_ids(150, Sharding::Modulo, 1);
+    let done = AtomicUsize::new(0);
+    let count_user = || drop(done.fetch_add(1, Ordering::Relaxed));
+    demo::load(&target, &users, count_user).await.unwrap();
+    assert_eq!(done.into_inner(), users.len());
+
+    cluster.wait_replayed().await.unwrap();
+    let client = cluster
+        .connect(&cluster.shards[0].replicas()[0])
+        .await
+        .unwrap();
+    let sql = "SELECT (SELECT count(*) FROM notifications WHERE user_id = 100), \
+               (SELECT count(*) FROM notifications), \
+               (SELECT count(DISTINCT id) FROM notifications), \
+               (SELECT count(*) FROM user_preferences), (SELECT count(*) FROM devices)";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    let counts: Vec<i64> = (0..5).map(|column| row.get(column)).collect();
+    assert_eq!(counts, [10, 1500, 1500, 150, 150]);
 }
 
 #[tokio::test]
