@@ -1,8 +1,10 @@
 //! The integration tests: one binary, whose modules bear the names of `src`.
 
 // A test that cannot go on fails, helpers included.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod config;
+mod demo;
 mod router;
+mod support;
 mod tidy;

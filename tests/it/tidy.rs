@@ -111,7 +111,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
 ];
 
 /// Never on the path of a client's rows.
-const CATALOGUE_READERS: &[&str] = &["control", "demo", "admin"];
+const CATALOGUE_READERS: &[&str] = &["control", "demo", "admin", "cli"];
 
 /// How many statics a file may have; none where it does not stand here.
 const STATICS: &[(&str, usize)] = &[
