@@ -136,40 +136,40 @@ SELECT id FROM notifications WHERE user_id=42 UNION SELECT id FROM notifications
 -- row 36: X
 SELECT code FROM countries UNION ALL SELECT country FROM notifications
 
--- row 37: SC later
+-- row 37: SC combine count, later
 SELECT count(*) FROM notifications
 
--- row 38: SC later
+-- row 38: SC combine avg, later
 SELECT avg(amount) FROM notifications
 
--- row 39: SC later
+-- row 39: SC combine partial groups, kway(2 desc), limit, later
 SELECT country,count(*) FROM notifications GROUP BY 1 HAVING count(*)>5 ORDER BY 2 DESC LIMIT 3
 
--- row 40: SC later
+-- row 40: SC kway(2 desc), limit, later
 SELECT user_id,count(*) FROM notifications GROUP BY 1 HAVING count(*)>5 ORDER BY 2 DESC LIMIT 3
 
--- row 41: SC later
+-- row 41: SC combine count, later
 SELECT count(DISTINCT country) FROM notifications
 
--- row 42: SC later
+-- row 42: SC combine count, later
 SELECT count(DISTINCT user_id) FROM notifications
 
--- row 43: SC later
+-- row 43: SC distinct, later
 SELECT DISTINCT country FROM notifications
 
--- row 44: SC later
+-- row 44: SC kway(user_id, created_at desc), later
 SELECT DISTINCT ON (user_id) * FROM notifications ORDER BY user_id, created_at DESC
 
--- row 45: SC later
+-- row 45: SC kway(created_at desc), limit, later
 SELECT * FROM notifications ORDER BY created_at DESC LIMIT 10 OFFSET 20
 
--- row 46: SC later
+-- row 46: SC kway(title), limit, later
 SELECT title FROM notifications ORDER BY title LIMIT 5
 
--- row 47: SC later
+-- row 47: SC kway(amount nulls first), limit, later
 SELECT id FROM notifications ORDER BY amount NULLS FIRST LIMIT 5
 
--- row 48: SC later
+-- row 48: SC limit, later
 SELECT * FROM notifications LIMIT 5
 
 -- row 49: SC concat, later
@@ -211,7 +211,7 @@ INSERT INTO notifications(id,user_id) VALUES (1,DEFAULT)
 -- row 56: X
 INSERT INTO notifications(id,user_id) VALUES (1,41.6)
 
--- row 57: SC 2pc, later
+-- row 57: SC each shard its own rows, 2pc, later
 INSERT INTO notifications(id,user_id,title) SELECT user_id,user_id,lang FROM user_preferences
 
 -- row 58: X
@@ -223,7 +223,7 @@ INSERT INTO user_preferences VALUES (42,'en') ON CONFLICT (user_id) DO UPDATE SE
 -- row 59: X
 INSERT INTO user_preferences VALUES (42,'en') ON CONFLICT (user_id) DO UPDATE SET user_id=1
 
--- row 60: SC 2pc, later
+-- row 60: SC sum of the tags, 2pc, later
 UPDATE notifications SET title='x' WHERE country='PL'
 
 -- row 61: MoveRow{0,1} 2pc, later
@@ -277,7 +277,7 @@ SET search_path=public
 -- row 73: L
 SHOW search_path
 
--- row 74: SC later
+-- row 74: SC kway(created_at desc), limit, later
 EXPLAIN SELECT * FROM notifications ORDER BY created_at DESC LIMIT 10 OFFSET 20
 
 -- row 75: S2 forced
