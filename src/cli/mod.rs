@@ -4,6 +4,7 @@ mod check;
 mod hash;
 mod report;
 mod ring;
+mod route;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Ring(ring::Args),
+    Route(route::Args),
     Hash(hash::Args),
 }
 
@@ -40,6 +42,7 @@ impl Command {
         match self {
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
+            Command::Route(args) => route::run(args),
             Command::Hash(args) => hash::run(args),
         }
     }

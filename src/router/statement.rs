@@ -303,11 +303,11 @@ impl Context<'_> {
     /// Under a hint, rows still only go where their keys say, as far as those are known.
     fn keep_known_keys(&self, ast: &Ast, draft: &mut Draft) {
         let findings = keys::analyze(self.schema, &self.scan.literals, self.param_types, ast);
-        if let Ok(findings) = findings {
-            if findings.splits {
-                draft.plan = Plan::Single(Target::Keys(findings.assigned));
-                draft.assigns = true;
-            }
+        if let Ok(findings) = findings
+            && findings.splits
+        {
+            draft.plan = Plan::Single(Target::Keys(findings.assigned));
+            draft.assigns = true;
         }
     }
 
@@ -371,21 +371,21 @@ impl Context<'_> {
         if hold {
             draft.effect = Effect::Pin("cursor_with_hold");
         }
-        if let Plan::Several { because, .. } = &draft.plan {
-            if !matches!(
+        if let Plan::Several { because, .. } = &draft.plan
+            && !matches!(
                 &draft.plan,
                 Plan::Several {
                     target: Target::Keys(_),
                     ..
                 }
-            ) {
-                let error = ClientError::error(
-                    SqlState::FEATURE_NOT_SUPPORTED,
-                    format!("a cursor over several shards is not supported: {because}"),
-                )
-                .hint("Restrict the cursor's query to one sharding key.");
-                draft.plan = Plan::Reject(error);
-            }
+            )
+        {
+            let error = ClientError::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                format!("a cursor over several shards is not supported: {because}"),
+            )
+            .hint("Restrict the cursor's query to one sharding key.");
+            draft.plan = Plan::Reject(error);
         }
         draft
     }

@@ -194,8 +194,7 @@ fn transaction(words: &[Word]) -> Option<Utility> {
 fn read_only(words: &[Word]) -> bool {
     words
         .windows(2)
-        .filter(|w| w[0].is("read") && (w[1].is("only") || w[1].is("write")))
-        .next_back()
+        .rfind(|w| w[0].is("read") && (w[1].is("only") || w[1].is("write")))
         .is_some_and(|w| w[1].is("only"))
 }
 

@@ -215,7 +215,7 @@ impl Analyzer<'_> {
         }
         let mut scope = Scope::within(parent);
         for item in &select.from {
-            self.from_item(item, &mut scope)?;
+            self.add_item(item, &mut scope)?;
         }
         let all = 0..scope.sources.len();
         if let Some(condition) = &select.selection {

@@ -26,7 +26,7 @@ pub(super) enum Restrict {
 
 impl Analyzer<'_> {
     /// Adds one FROM item with its joins to a block.
-    pub(super) fn from_item(
+    pub(super) fn add_item(
         &mut self,
         item: &TableWithJoins,
         scope: &mut Scope,
@@ -199,7 +199,7 @@ impl Analyzer<'_> {
                 alias,
             } => {
                 let start = scope.sources.len();
-                self.from_item(table_with_joins, scope)?;
+                self.add_item(table_with_joins, scope)?;
                 if alias.is_some() {
                     for hidden in &mut scope.sources[start..] {
                         hidden.visible = false;

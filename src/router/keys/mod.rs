@@ -142,15 +142,15 @@ impl Analyzer<'_> {
             [schema, table] => (Some(&**schema), table),
             _ => return Err(not_proven(&format!("table name \"{name}\""))),
         };
-        if schema.is_none() {
-            if let Some(index) = self.ctes.iter().rposition(|c| c.name == *table) {
-                return Ok(Named::Cte(index));
-            }
+        if schema.is_none()
+            && let Some(index) = self.ctes.iter().rposition(|c| c.name == *table)
+        {
+            return Ok(Named::Cte(index));
         }
-        if matches!(schema, None | Some("public")) {
-            if let Some(known) = self.schema.tables.get(table) {
-                return Ok(Named::Table(table.clone(), known.clone()));
-            }
+        if matches!(schema, None | Some("public"))
+            && let Some(known) = self.schema.tables.get(table)
+        {
+            return Ok(Named::Table(table.clone(), known.clone()));
         }
         let catalog = match schema {
             None => table.starts_with("pg_"),

@@ -202,10 +202,9 @@ impl Analyzer<'_> {
         }
         if let (OnConflictAction::DoUpdate(update), Target::Sharded { table, column, .. }) =
             (&conflict.action, target)
+            && update.assignments.iter().any(|a| sets(a, column))
         {
-            if update.assignments.iter().any(|a| sets(a, column)) {
-                return Err(moves_row(table, column));
-            }
+            return Err(moves_row(table, column));
         }
         Ok(())
     }
@@ -244,7 +243,7 @@ impl Analyzer<'_> {
             None => {}
             Some(UpdateTableFromKind::AfterSet(items)) => {
                 for item in items {
-                    self.from_item(item, &mut scope)?;
+                    self.add_item(item, &mut scope)?;
                 }
             }
             Some(UpdateTableFromKind::BeforeSet(_)) => {
@@ -290,7 +289,7 @@ impl Analyzer<'_> {
         let mut scope = Scope::within(parent);
         self.target_source(&item.relation, &target, &mut scope)?;
         for item in delete.using.iter().flatten() {
-            self.from_item(item, &mut scope)?;
+            self.add_item(item, &mut scope)?;
         }
         self.restrict_rows(delete.selection.as_ref(), &scope)?;
         self.returning(delete.returning.as_deref(), &scope)
@@ -349,7 +348,7 @@ impl Analyzer<'_> {
             relation: merge.source.clone(),
             joins: Vec::new(),
         };
-        self.from_item(&source, &mut scope)?;
+        self.add_item(&source, &mut scope)?;
         // Every source row counts; a target row does only where ON holds.
         let all = 0..scope.sources.len();
         self.filter(&merge.on, &scope, all, &Restrict::Only(0..1))?;

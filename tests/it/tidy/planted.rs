@@ -32,10 +32,16 @@ fn an_arrow_that_points_up_or_beside() {
         [2, 3, 4, 5]
     );
     let below = "use crate::telemetry::metrics::ServerMetrics;\nuse super::pool::Pool;\n";
-    assert_eq!(lines(arrows_point_down, "src/backend/lease.rs", below), [0_usize; 0]);
+    assert_eq!(
+        lines(arrows_point_down, "src/backend/lease.rs", below),
+        [0_usize; 0]
+    );
     let main = "fn main() { pgdrover::cli::main() }\n";
     assert_eq!(lines(arrows_point_down, "src/main.rs", main), [0_usize; 0]);
-    assert_eq!(lines(arrows_point_down, "src/cli/mod.rs", main), [0_usize; 0]);
+    assert_eq!(
+        lines(arrows_point_down, "src/cli/mod.rs", main),
+        [0_usize; 0]
+    );
     let up = "fn f() { pgdrover::cli::main() }\n";
     assert_eq!(lines(arrows_point_down, "src/wire/mod.rs", up), [1]);
 }
@@ -46,7 +52,10 @@ fn the_data_plane_that_imports_control() {
     for path in ["src/session/mod.rs", "src/executor/single.rs"] {
         assert_eq!(lines(forbidden_arrows, path, text), [1], "{path}");
     }
-    assert_eq!(lines(forbidden_arrows, "src/daemon/mod.rs", text), [0_usize; 0]);
+    assert_eq!(
+        lines(forbidden_arrows, "src/daemon/mod.rs", text),
+        [0_usize; 0]
+    );
 }
 
 #[test]
@@ -61,7 +70,10 @@ fn a_router_that_knows_hosts_and_a_backend_that_knows_statements() {
 fn an_import_of_config() {
     let text = "use crate::config;\n";
     assert_eq!(lines(config_is_not_imported, "src/demo/mod.rs", text), [1]);
-    assert_eq!(lines(config_is_not_imported, "src/cli/check.rs", text), [0_usize; 0]);
+    assert_eq!(
+        lines(config_is_not_imported, "src/cli/check.rs", text),
+        [0_usize; 0]
+    );
 }
 
 #[test]
@@ -108,7 +120,10 @@ fn impure_code_in_a_pure_place() {
             "{path}"
         );
     }
-    assert_eq!(lines(pure_stays_pure, "src/control/watch.rs", text), [0_usize; 0]);
+    assert_eq!(
+        lines(pure_stays_pure, "src/control/watch.rs", text),
+        [0_usize; 0]
+    );
     let channels = "use tokio::sync::{mpsc, watch, Mutex};\n";
     assert_eq!(lines(pure_stays_pure, "src/topology/mod.rs", channels), [1]);
 }
@@ -141,9 +156,15 @@ fn something_left_for_later() {
 fn a_file_that_is_too_long() {
     let line = "fn f() {}\n";
     let most = line.repeat(MOST_LINES);
-    assert_eq!(lines(files_are_short, "src/wire/mod.rs", &most), [0_usize; 0]);
+    assert_eq!(
+        lines(files_are_short, "src/wire/mod.rs", &most),
+        [0_usize; 0]
+    );
     let tested = format!("{most}#[cfg(test)]\nmod tests {{\n{most}}}\n");
-    assert_eq!(lines(files_are_short, "src/wire/mod.rs", &tested), [0_usize; 0]);
+    assert_eq!(
+        lines(files_are_short, "src/wire/mod.rs", &tested),
+        [0_usize; 0]
+    );
     let long = format!("{most}{line}");
     assert_eq!(lines(files_are_short, "src/wire/mod.rs", &long), [1]);
 }
