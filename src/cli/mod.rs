@@ -5,6 +5,7 @@ mod hash;
 mod report;
 mod ring;
 mod route;
+mod serve;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -31,6 +32,7 @@ struct Cli {
 /// The table of subcommands: a row here and one in [`Command::run`] for each file beside this.
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Check(check::Args),
     Ring(ring::Args),
     Route(route::Args),
@@ -40,6 +42,7 @@ enum Command {
 impl Command {
     fn run(self) -> ExitCode {
         match self {
+            Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
             Command::Route(args) => route::run(args),
