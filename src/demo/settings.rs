@@ -137,6 +137,8 @@ const POSTGRES: &[(&str, &str)] = &[
     ("wal_log_hints", "on"),
     ("full_page_writes", "on"),
     ("fsync", "off"),
+    // In the data folder, so that it goes with the folder when a server was killed.
+    ("dynamic_shared_memory_type", "mmap"),
     ("wal_retrieve_retry_interval", "100ms"),
     ("wal_receiver_timeout", "5s"),
     ("wal_sender_timeout", "5s"),
