@@ -4,6 +4,7 @@ mod check;
 mod hash;
 mod report;
 mod ring;
+mod serve;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -30,6 +31,7 @@ struct Cli {
 /// The table of subcommands: a row here and one in [`Command::run`] for each file beside this.
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Check(check::Args),
     Ring(ring::Args),
     Hash(hash::Args),
@@ -38,6 +40,7 @@ enum Command {
 impl Command {
     fn run(self) -> ExitCode {
         match self {
+            Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
             Command::Hash(args) => hash::run(args),
