@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, and the table of them.
 
 mod check;
+mod demo;
 mod hash;
 mod report;
 mod ring;
@@ -35,6 +36,7 @@ enum Command {
     Check(check::Args),
     Ring(ring::Args),
     Hash(hash::Args),
+    Demo(demo::Args),
 }
 
 impl Command {
@@ -44,6 +46,7 @@ impl Command {
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
             Command::Hash(args) => hash::run(args),
+            Command::Demo(args) => demo::run(args),
         }
     }
 }

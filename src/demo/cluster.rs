@@ -551,7 +551,10 @@ struct Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let group = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
         // Without an id it has ended and was reaped.
         let Some(group) = group else {
             return;
