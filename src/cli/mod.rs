@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, and the table of them.
 
 mod check;
+mod demo;
 mod hash;
 mod report;
 mod ring;
@@ -37,6 +38,7 @@ enum Command {
     Ring(ring::Args),
     Route(route::Args),
     Hash(hash::Args),
+    Demo(demo::Args),
 }
 
 impl Command {
@@ -47,6 +49,7 @@ impl Command {
             Command::Ring(args) => ring::run(args),
             Command::Route(args) => route::run(args),
             Command::Hash(args) => hash::run(args),
+            Command::Demo(args) => demo::run(args),
         }
     }
 }
