@@ -33,9 +33,14 @@ pub fn init_at(settings: &Settings, flag: Option<&str>) {
     }
 }
 
+/// Warns of each connection that a server ends, in words of its own; control tells the same
+/// better. A filter that names it brings it back.
+const QUIET: &str = "deadpool=off";
+
 /// Reads a level or a filter; the error is for people.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder().parse(level).map_err(|error| {
+    let parsed = EnvFilter::builder().parse(format!("{QUIET},{level}"));
+    parsed.map_err(|error| {
         format!(
             "{error}: give error, warn, info, debug or trace, \
              or a filter such as info,pgdrover::control=debug"
