@@ -1,3 +1,7 @@
 //! The `pgdrover` program: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgdrover::cli::main()
+}

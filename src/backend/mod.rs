@@ -2,6 +2,23 @@
 //!
 //! This room knows hosts and never SQL.
 
+mod balance;
+mod cancel;
+mod conn;
+mod connect;
+mod error;
+mod ledger;
+mod pool;
+mod pools;
+
+pub use cancel::CancelSlot;
+pub use conn::{Conn, Prepared, statement_name};
+pub use connect::{Login, Tls};
+pub use error::Error;
+pub use ledger::{Ledger, Note, Sent, StatementId, Verdict};
+pub use pool::{Lease, ServerPool};
+pub use pools::{Cluster, Credentials, Pools, ShardPools};
+
 use std::time::Duration;
 
 use serde::Deserialize;

@@ -3,11 +3,25 @@
 //! Every function maps a canonical [`Key`] to a [`Slot`] and each slot to one shard, so that
 //! moving data later means moving slots. Pure.
 
+mod decode;
 mod key;
+mod list;
 mod modulo;
+mod problem;
+mod range;
+mod ring;
+mod share;
 
 pub use key::{Key, KeyError, KeyType};
+pub use list::List;
 pub use modulo::Modulo;
+pub use problem::Problem;
+pub use range::Range;
+pub use ring::Ring;
+pub use share::Share;
+
+#[cfg(test)]
+mod tests;
 
 /// The number of a shard within its database, from 0, in the order of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,13 +42,59 @@ pub struct Slot(pub u32);
 pub enum Function {
     /// `key % n`, never negative.
     Modulo(Modulo),
+    /// md5 onto a ring of points.
+    Ring(Ring),
+    /// Contiguous ranges of keys.
+    Range(Range),
+    /// Enumerated keys.
+    List(List),
 }
 
 impl Function {
+    /// The function that the settings describe, over shards with these names.
+    ///
+    /// Returns every problem with the settings, each with the key that is to blame.
+    pub fn build(settings: &Settings, shards: &[&str]) -> Result<Function, Vec<Problem>> {
+        let mut problems = settings.unused_keys();
+        if u16::try_from(shards.len()).is_err() {
+            let message = format!(
+                "{} shards are more than the {} possible",
+                shards.len(),
+                u16::MAX
+            );
+            problems.push(Problem::at("function", message, "use fewer shards"));
+            return Err(problems);
+        }
+        let key_type = settings.key_type;
+        let built = match settings.function {
+            FunctionName::Modulo => {
+                build_modulo(key_type, shards.len() as u16).map(Function::Modulo)
+            }
+            FunctionName::Ring => {
+                Ring::new(settings.ring_size, &settings.positions, shards).map(Function::Ring)
+            }
+            FunctionName::Range => {
+                Range::new(key_type, &settings.ranges, shards).map(Function::Range)
+            }
+            FunctionName::List => List::new(key_type, &settings.lists, shards).map(Function::List),
+        };
+        match built {
+            Ok(function) if problems.is_empty() => Ok(function),
+            Ok(_) => Err(problems),
+            Err(found) => {
+                problems.extend(found);
+                Err(problems)
+            }
+        }
+    }
+
     /// The slot of a key; `None` where the function leaves the key without one.
     pub fn slot(&self, key: &Key) -> Option<Slot> {
         match self {
             Function::Modulo(f) => f.slot(key),
+            Function::Ring(f) => Some(f.slot(key)),
+            Function::Range(f) => f.slot(key),
+            Function::List(f) => f.slot(key),
         }
     }
 
@@ -43,6 +103,32 @@ impl Function {
         let slot = self.slot(key)?;
         match self {
             Function::Modulo(f) => f.owner(slot),
+            Function::Ring(f) => f.owner(slot),
+            Function::Range(f) => f.owner(slot),
+            Function::List(f) => f.owner(slot),
+        }
+    }
+}
+
+fn build_modulo(key_type: KeyType, shards: u16) -> Result<Modulo, Vec<Problem>> {
+    let mut problems = Vec::new();
+    if !key_type.is_integer() {
+        problems.push(Problem::at(
+            "key_type",
+            format!("function \"modulo\" needs an integer key, not {key_type}"),
+            "use function = \"ring\", which hashes keys of any type",
+        ));
+    }
+    match Modulo::new(shards) {
+        Some(modulo) if problems.is_empty() => Ok(modulo),
+        Some(_) => Err(problems),
+        None => {
+            problems.push(Problem::at(
+                "function",
+                "there are no shards",
+                "declare [[databases.shards]]",
+            ));
+            Err(problems)
         }
     }
 }
@@ -74,6 +160,44 @@ pub struct Settings {
     pub lists: Vec<ListEntry>,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            function: FunctionName::default(),
+            key_column: default_key_column(),
+            key_type: default_key_type(),
+            ring_size: default_ring_size(),
+            positions: Vec::new(),
+            ranges: Vec::new(),
+            lists: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Keys that belong to another function: most likely `function` is not the intended one.
+    fn unused_keys(&self) -> Vec<Problem> {
+        [
+            ("positions", FunctionName::Ring, self.positions.is_empty()),
+            ("ranges", FunctionName::Range, self.ranges.is_empty()),
+            ("lists", FunctionName::List, self.lists.is_empty()),
+        ]
+        .into_iter()
+        .filter(|(_, owner, empty)| !empty && *owner != self.function)
+        .map(|(key, owner, _)| {
+            let (wanted, given) = (owner.as_str(), self.function.as_str());
+            Problem::at(
+                key,
+                format!(
+                    "`{key}` belongs to function \"{wanted}\", but the function is \"{given}\""
+                ),
+                format!("remove `{key}`, or set function = \"{wanted}\""),
+            )
+        })
+        .collect()
+    }
+}
+
 /// The functions by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +211,18 @@ pub enum FunctionName {
     Range,
     /// Enumerated keys.
     List,
+}
+
+impl FunctionName {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FunctionName::Modulo => "modulo",
+            FunctionName::Ring => "ring",
+            FunctionName::Range => "range",
+            FunctionName::List => "list",
+        }
+    }
 }
 
 /// One position on the ring.

@@ -1,5 +1,6 @@
 //! The design document's `user_id % N`.
 
+use super::share::Share;
 use super::{Key, ShardId, Slot};
 
 /// `key mod n` with the mathematical remainder: −5 mod 3 is 1, unlike SQL's `%`.
@@ -28,5 +29,14 @@ impl Modulo {
             .ok()
             .filter(|s| *s < self.shards)
             .map(ShardId)
+    }
+
+    /// The share of all keys whose shard changes when one shard is added.
+    ///
+    /// Among the residues modulo n(n+1), the least common multiple, exactly the residues 0 to
+    /// n−1 keep their shard: two remainders agree only if both are that same small number.
+    pub fn moved_by_one_more(&self) -> Share {
+        let n = u64::from(self.shards);
+        Share::new(n * n, n * (n + 1))
     }
 }

@@ -1,1 +1,25 @@
-//! (see lib.rs)
+//! Frames of the PostgreSQL protocol (PostgreSQL documentation, chapter 55).
+//!
+//! The data path relays raw frames: it reads headers and looks inside a message only where
+//! routing needs it. Decoding into message types is left to the edges (startup, authentication,
+//! and what pgdrover itself says).
+
+mod buffer;
+mod encode;
+mod frame;
+mod port;
+mod stream;
+mod tls;
+
+pub use buffer::Buffer;
+pub use encode::{
+    authentication, backend_key_data, bind_complete, bind_renamed, close_statement,
+    command_complete, empty_query_response, error_response, no_data, notice, parameter_status,
+    parse, parse_complete, query, ready_for_query, row_description_text, terminate, text_row,
+};
+pub use frame::{
+    BindView, FrameError, Header, MAX_FRAME, ParseView, cstr, error_fields, first_cstr, frame_at,
+};
+pub use port::{Fill, Port};
+pub use stream::Stream;
+pub use tls::{TlsError, client_config, server_acceptor};

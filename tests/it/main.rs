@@ -1,6 +1,9 @@
-//! The integration tests, one module for each room of `src`.
+//! The integration tests: one binary, whose modules bear the names of `src`.
 
 // A test that cannot go on fails, helpers included.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod config;
+mod demo;
+mod support;
 mod tidy;

@@ -1,0 +1,125 @@
+//! Cancelling what a client runs, and nothing else.
+//!
+//! A CancelRequest names a server process, not a statement. If it arrives after the process began
+//! to work for another client, that client is hit. So a session does not give a connection back
+//! while a cancel for it is on its way: [`CancelSlot::disarm`] waits until the request's socket is
+//! closed, which PostgreSQL does only after it has signalled the process.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::topology::Address;
+
+use super::connect::{Tls, open};
+
+/// What a cancel of this session would hit now.
+#[derive(Debug, Default)]
+enum Phase {
+    /// Nothing runs: a cancel does nothing, as in PostgreSQL.
+    #[default]
+    Idle,
+    /// The session waits for a connection; `true` once a cancel came.
+    Waiting(bool),
+    /// The session's statement runs in this server process.
+    Running(Address, (i32, i32)),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    sending: usize,
+}
+
+/// The place where a session says what it does, for those who hold its cancel key.
+#[derive(Debug, Default)]
+pub struct CancelSlot {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// A cancel whose server does not answer must not hold a session for ever.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl CancelSlot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session's statement runs in this process from now on.
+    pub fn arm(&self, address: &Address, key: (i32, i32)) {
+        self.lock().phase = Phase::Running(address.clone(), key);
+    }
+
+    /// The session begins to wait for a connection.
+    pub fn wait_begins(&self) {
+        self.lock().phase = Phase::Waiting(false);
+    }
+
+    /// Completes when a cancel comes while the session waits.
+    pub async fn cancelled_while_waiting(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if matches!(self.lock().phase, Phase::Waiting(true)) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Nothing runs any more. Completes when no cancel is on its way to the process that was
+    /// armed: only then may another client have it.
+    pub async fn disarm(&self) {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.lock();
+                state.phase = Phase::Idle;
+                if state.sending == 0 {
+                    return;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Cancels what the session does now. Errors are not reported: the requester cannot be told.
+    pub async fn fire(&self, tls: &Tls) {
+        let target = {
+            let mut state = self.lock();
+            match &mut state.phase {
+                Phase::Idle => return,
+                Phase::Waiting(cancelled) => {
+                    *cancelled = true;
+                    None
+                }
+                Phase::Running(address, key) => Some((address.clone(), *key)),
+            }
+            .inspect(|_| state.sending += 1)
+        };
+        if let Some((address, key)) = target {
+            let sent = tokio::time::timeout(SEND_TIMEOUT, send(&address, key, tls)).await;
+            self.lock().sending -= 1;
+            if !matches!(sent, Ok(Ok(()))) {
+                tracing::warn!(server = %address, "cancel request could not be delivered");
+            }
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+/// Sends a CancelRequest and waits until the server closed its side.
+async fn send(address: &Address, key: (i32, i32), tls: &Tls) -> std::io::Result<()> {
+    const CANCEL_REQUEST: i32 = 80_877_102;
+    let mut stream = open(address, tls).await?;
+    let mut message = Vec::with_capacity(16);
+    for word in [16, CANCEL_REQUEST, key.0, key.1] {
+        message.extend_from_slice(&word.to_be_bytes());
+    }
+    stream.write_all(&message).await?;
+    stream.flush().await?;
+    let _ = stream.read(&mut [0; 1]).await;
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! All pools, following the topology.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sharding::ShardId;
+use crate::telemetry::metrics::ServerMetrics;
+use crate::topology::{Address, Database, Role, Shard, Topology};
+
+use super::balance::RoundRobin;
+use super::connect::{Login, Tls};
+use super::pool::ServerPool;
+use super::{Error, Settings};
+
+/// Who logs in to the servers on behalf of a client.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The role on the servers.
+    pub user: Arc<str>,
+    /// Its password; none if the servers trust.
+    pub password: Option<Arc<str>>,
+}
+
+/// The pools of one server of a shard.
+#[derive(Debug)]
+pub struct Member {
+    /// Its pool.
+    pub pool: Arc<ServerPool>,
+    /// Whether the probes let statements go there.
+    pub usable: bool,
+}
+
+/// The pools of a shard for one user.
+#[derive(Debug)]
+pub struct ShardPools {
+    /// Its number.
+    pub id: ShardId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The server that takes writes.
+    pub primary: Member,
+    replicas: Vec<Member>,
+    turns: RoundRobin,
+}
+
+impl ShardPools {
+    /// The servers to try for one read: usable replicas from the one whose turn it is, then the
+    /// primary.
+    pub fn readers(&self) -> impl Iterator<Item = &Arc<ServerPool>> {
+        let mut seen = 0u64;
+        self.turns
+            .turn()
+            .filter(move |i| {
+                let bit = 1u64 << (i % 64);
+                let first = seen & bit == 0;
+                seen |= bit;
+                first && self.replicas[*i].usable
+            })
+            .map(|i| &self.replicas[i].pool)
+            .chain(std::iter::once(&self.primary.pool))
+    }
+}
+
+/// The pools of a database for one user, as of one epoch of the topology.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The epoch of the topology that it was made from.
+    pub epoch: u64,
+    /// By shard number.
+    pub shards: Vec<ShardPools>,
+}
+
+type PoolKey = (Address, Arc<str>, Arc<str>);
+type ClusterKey = (Arc<str>, Arc<str>);
+
+#[derive(Default)]
+struct State {
+    pools: HashMap<PoolKey, Arc<ServerPool>>,
+    clusters: HashMap<ClusterKey, Arc<Cluster>>,
+}
+
+/// Every pool of the process.
+pub struct Pools {
+    settings: Settings,
+    tls: Tls,
+    state: Mutex<State>,
+}
+
+impl Pools {
+    /// No pools yet; they come with the first client that needs them.
+    pub fn new(settings: Settings, tls: Tls) -> Self {
+        Pools {
+            settings,
+            tls,
+            state: Mutex::default(),
+        }
+    }
+
+    /// TLS towards the servers.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pools of `database` for `credentials`, as the topology is at `epoch`. Pools of servers
+    /// that stay are kept with their connections.
+    pub fn cluster(
+        &self,
+        database: &Database,
+        epoch: u64,
+        credentials: &Credentials,
+    ) -> Result<Arc<Cluster>, Error> {
+        let key = (database.name.clone(), credentials.user.clone());
+        let mut state = self.lock();
+        if let Some(cluster) = state.clusters.get(&key).filter(|c| c.epoch >= epoch) {
+            return Ok(cluster.clone());
+        }
+        let shards = database
+            .shards
+            .iter()
+            .map(|shard| self.shard(&mut state, database, shard, credentials))
+            .collect::<Result<Vec<_>, _>>()?;
+        let cluster = Arc::new(Cluster { epoch, shards });
+        state.clusters.insert(key, cluster.clone());
+        Ok(cluster)
+    }
+
+    fn shard(
+        &self,
+        state: &mut State,
+        database: &Database,
+        shard: &Shard,
+        credentials: &Credentials,
+    ) -> Result<ShardPools, Error> {
+        let mut primary = None;
+        let mut replicas = Vec::new();
+        let mut weights = Vec::new();
+        for server in &shard.servers {
+            let login = Login {
+                user: credentials.user.clone(),
+                password: credentials.password.clone(),
+                dbname: shard.dbname.clone(),
+            };
+            let key = (
+                server.address.clone(),
+                login.user.clone(),
+                login.dbname.clone(),
+            );
+            let pool = match state.pools.get(&key) {
+                Some(pool) => pool.clone(),
+                None => {
+                    let metrics = ServerMetrics::new(
+                        &database.name,
+                        &shard.name,
+                        server.role.as_str(),
+                        &server.address.to_string(),
+                    );
+                    let pool = ServerPool::new(
+                        server.address.clone(),
+                        login,
+                        self.tls.clone(),
+                        &self.settings,
+                        metrics,
+                    );
+                    let pool = Arc::new(pool.map_err(|e| Error::Connect {
+                        server: server.address.clone(),
+                        cause: e.to_string(),
+                    })?);
+                    state.pools.insert(key, pool.clone());
+                    pool
+                }
+            };
+            let member = Member {
+                pool,
+                usable: server.health.usable(),
+            };
+            match server.role {
+                Role::Primary => primary = Some(member),
+                Role::Replica => {
+                    replicas.push(member);
+                    weights.push(server.weight);
+                }
+            }
+        }
+        let primary = primary.ok_or_else(|| Error::Connect {
+            server: Address {
+                host: shard.name.clone(),
+                port: 0,
+            },
+            cause: "the shard has no primary".into(),
+        })?;
+        let turns = RoundRobin::new(&weights);
+        Ok(ShardPools {
+            id: shard.id,
+            name: shard.name.clone(),
+            primary,
+            replicas,
+            turns,
+        })
+    }
+
+    /// Closes connections that rested too long, and the pools of servers that left the topology.
+    /// To be called every few seconds.
+    pub fn maintain(&self, topology: &Topology) {
+        let mut state = self.lock();
+        let known = |address: &Address| {
+            topology
+                .databases
+                .values()
+                .flat_map(|d| &d.shards)
+                .flat_map(|s| &s.servers)
+                .any(|s| s.address == *address)
+        };
+        state
+            .clusters
+            .retain(|(database, _), _| topology.databases.contains_key(database));
+        state.pools.retain(|(address, ..), pool| {
+            let keep = known(address);
+            if keep {
+                pool.retire_idle();
+            } else {
+                pool.close();
+            }
+            keep
+        });
+    }
+}

@@ -1,0 +1,522 @@
+//! The cluster: one folder, its servers, and the watchdog over both.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use rand::Rng;
+
+use super::account::Account;
+use super::install::Install;
+use super::settings::{pgdrover_toml, postgresql_conf};
+use super::watchdog::Watchdog;
+use super::{DATABASE, Endpoint, Error, Options, PASSWORD, Server, Sharding, StopMode, USER};
+use super::{free_port, schema};
+use crate::topology::Role;
+
+/// Whom replicas log in as.
+const REPLICATOR: &str = "replicator";
+/// The file of a server's data folder that `postgresql.conf` includes.
+const DEMO_CONF: &str = "pgdrover-demo.conf";
+/// A port may be taken between its choice and its use; so often another one is tried.
+const PORT_ATTEMPTS: u32 = 5;
+/// How long replicas may take until they stream.
+const STREAMING: Duration = Duration::from_secs(60);
+/// How often a condition without an event of its own is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The longest path of a Unix socket that every system takes, less the socket's own name.
+const LONGEST_SOCKET_DIR: usize = 80;
+
+/// One shard's servers.
+#[derive(Debug)]
+pub struct ShardServers {
+    /// Its number, from 0.
+    pub number: u16,
+    /// Its name, for example `shard0`.
+    pub name: String,
+    /// The primary, then its replicas.
+    pub servers: Vec<Server>,
+}
+
+impl ShardServers {
+    /// The server that was made the primary.
+    pub fn primary(&self) -> &Server {
+        &self.servers[0]
+    }
+
+    /// The servers that were made replicas.
+    pub fn replicas(&self) -> &[Server] {
+        &self.servers[1..]
+    }
+}
+
+/// A running cluster. Dropping it ends the servers and removes the folder.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its shards, by number.
+    pub shards: Vec<ShardServers>,
+    /// The superuser on every server.
+    pub superuser: String,
+    /// The superuser's password.
+    pub superuser_password: String,
+    /// How keys are spread.
+    pub sharding: Sharding,
+    dir: PathBuf,
+    keep: bool,
+    watchdog: Watchdog,
+}
+
+impl Cluster {
+    /// Makes the cluster and waits until every replica streams. Dropping the future ends
+    /// what it began.
+    ///
+    /// # Errors
+    /// PostgreSQL is not installed, the folder cannot be used, or a server does not start.
+    pub async fn start(options: &Options) -> Result<Cluster, Error> {
+        if options.shards == 0 {
+            return Err(Error::Options("a cluster needs at least one shard".into()));
+        }
+        let install = Install::find(options.search_path.as_deref())?;
+        let account = Account::find()?;
+        let dir = make_dir(options.dir.as_deref(), account)?;
+        let watchdog = Watchdog::start(&dir, options.keep)?;
+        let shards = (0..options.shards).map(|shard| plan(shard, options, &dir, &install, account));
+        let mut cluster = Cluster {
+            shards: shards.collect(),
+            superuser: "postgres".into(),
+            superuser_password: password(),
+            sharding: options.sharding,
+            dir,
+            keep: options.keep,
+            watchdog,
+        };
+        let builder = Builder {
+            options: options.clone(),
+            install,
+            account,
+            dir: cluster.dir.clone(),
+            superuser_password: cluster.superuser_password.clone(),
+            replication_password: password(),
+        };
+        builder.build(&mut cluster).await?;
+        cluster.wait_streaming().await?;
+        Ok(cluster)
+    }
+
+    /// The folder that holds everything.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All servers, shard by shard.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.shards.iter().flat_map(|shard| &shard.servers)
+    }
+
+    /// A connection of the superuser straight to one server, to the demo's database.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses.
+    pub async fn connect(&self, server: &Server) -> Result<tokio_postgres::Client, Error> {
+        connect(server, &self.superuser, &self.superuser_password, DATABASE).await
+    }
+
+    /// Waits until every replica streams from its shard's first server.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after a minute, with what the first missing one logged.
+    pub async fn wait_streaming(&self) -> Result<(), Error> {
+        for shard in self.shards.iter().filter(|s| !s.replicas().is_empty()) {
+            self.wait_shard_streaming(shard).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_shard_streaming(&self, shard: &ShardServers) -> Result<(), Error> {
+        let deadline = Instant::now() + STREAMING;
+        let client = self.connect(shard.primary()).await?;
+        loop {
+            let rows = client
+                .query(
+                    "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'",
+                    &[],
+                )
+                .await
+                .map_err(Error::sql("cannot read pg_stat_replication"))?;
+            let streaming: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            let Some(missing) = shard
+                .replicas()
+                .iter()
+                .find(|r| !streaming.contains(&r.name))
+            else {
+                return Ok(());
+            };
+            if Instant::now() > deadline {
+                return Err(Error::Timeout {
+                    what: format!("{} to stream", missing.name),
+                    seconds: STREAMING.as_secs(),
+                    found: missing.log_tail(12),
+                });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until every replica has replayed what its primary has written so far, so that reads
+    /// from replicas see it.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after a minute; a primary does not answer.
+    pub async fn wait_replayed(&self) -> Result<(), Error> {
+        for shard in self.shards.iter().filter(|s| !s.replicas().is_empty()) {
+            let said = || Error::sql(format!("cannot compare {} with its replicas", shard.name));
+            let client = self.connect(shard.primary()).await?;
+            let now = "SELECT pg_current_wal_lsn()::text";
+            let written: String = client.query_one(now, &[]).await.map_err(said())?.get(0);
+            let behind = format!(
+                "SELECT {} - count(*) FROM pg_stat_replication WHERE replay_lsn >= '{written}'",
+                shard.replicas().len()
+            );
+            let deadline = Instant::now() + STREAMING;
+            loop {
+                let behind: i64 = client.query_one(&behind, &[]).await.map_err(said())?.get(0);
+                if behind <= 0 {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(Error::Timeout {
+                        what: format!("the replicas of {} to replay {written}", shard.name),
+                        seconds: STREAMING.as_secs(),
+                        found: format!("{behind} of them have not"),
+                    });
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A complete configuration of pgdrover before this cluster. `extra` holds whole further
+    /// sections, such as `"[pool]\ndefault_pool_size = 5\n"`, other than `[listener]` and
+    /// `[http]`; port 0 stands for any free one.
+    pub fn config_toml(&self, endpoint: Endpoint, extra: &str) -> String {
+        pgdrover_toml(&self.shards, self.sharding, endpoint, extra)
+    }
+
+    /// For programs that want to reach the servers themselves: for each server its shard, name,
+    /// role, host, port, process id and data folder; the superuser's name and password.
+    pub fn description_json(&self) -> String {
+        let servers: Vec<_> = self
+            .servers()
+            .map(|server| {
+                serde_json::json!({
+                    "shard": server.shard,
+                    "name": server.name,
+                    "role": server.role,
+                    "host": server.host,
+                    "port": server.port,
+                    "pid": server.pid(),
+                    "data_dir": server.data_dir,
+                })
+            })
+            .collect();
+        let all = serde_json::json!({
+            "database": DATABASE,
+            "superuser": self.superuser,
+            "superuser_password": self.superuser_password,
+            "servers": servers,
+        });
+        format!("{all:#}\n")
+    }
+
+    /// Stops every server in order and removes the folder (unless it is to be kept).
+    ///
+    /// # Errors
+    /// A server does not stop, or the folder cannot be removed; dropping the cluster, which
+    /// happens in any case, then uses force.
+    pub async fn stop(self) -> Result<(), Error> {
+        // What is thrown away needs no last checkpoint.
+        let mode = if self.keep {
+            StopMode::Fast
+        } else {
+            StopMode::Immediate
+        };
+        // Replicas first: a primary that stops fast waits for them to receive everything.
+        for role in [Role::Replica, Role::Primary] {
+            let those = || self.servers().filter(|server| server.role == role);
+            those().for_each(|server| server.signal(mode.signal()));
+            for server in those() {
+                server.stop(mode).await?;
+            }
+        }
+        if !self.keep {
+            std::fs::remove_dir_all(&self.dir).map_err(Error::file("remove", &self.dir))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for server in self.servers() {
+            server.signal(StopMode::Immediate.signal());
+        }
+        let until = Instant::now() + Duration::from_secs(5);
+        for server in self.servers() {
+            server.end_blocking(until);
+        }
+        // initdb or pg_basebackup, dropped a moment ago, may still be creating files.
+        while !self.keep && self.dir.exists() {
+            if std::fs::remove_dir_all(&self.dir).is_err() {
+                if Instant::now() > until {
+                    // The watchdog goes on trying.
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        self.watchdog.dismiss();
+    }
+}
+
+fn password() -> String {
+    let random = rand::rng().sample_iter(rand::distr::Alphanumeric);
+    random.take(24).map(char::from).collect()
+}
+
+/// Makes the folder: readable by the servers' account alone, since it holds passwords.
+fn make_dir(dir: Option<&Path>, account: Account) -> Result<PathBuf, Error> {
+    let Some(dir) = dir else {
+        let made = tempfile::Builder::new()
+            .prefix("pgdrover-demo-")
+            .tempdir()
+            .map_err(Error::io("make a temporary folder"))?;
+        account.own(made.path())?;
+        return Ok(made.keep());
+    };
+    std::fs::create_dir_all(dir).map_err(Error::file("make", dir))?;
+    let mut entries = std::fs::read_dir(dir).map_err(Error::file("read", dir))?;
+    if entries.next().is_some() {
+        return Err(Error::Options(format!(
+            "the folder {} is not empty: name another one, or a new one, with --dir",
+            dir.display()
+        )));
+    }
+    account.own(dir)?;
+    dir.canonicalize().map_err(Error::file("resolve", dir))
+}
+
+fn plan(
+    number: u16,
+    options: &Options,
+    dir: &Path,
+    install: &Install,
+    account: Account,
+) -> ShardServers {
+    let server = |n| Server::new((number, n), free_port(), dir, install, account);
+    ShardServers {
+        number,
+        name: format!("shard{number}"),
+        servers: (0..=options.replicas).map(server).collect(),
+    }
+}
+
+async fn connect(
+    server: &Server,
+    user: &str,
+    password: &str,
+    dbname: &str,
+) -> Result<tokio_postgres::Client, Error> {
+    let (client, connection) = tokio_postgres::Config::new()
+        .host(&server.host)
+        .port(server.port)
+        .user(user)
+        .password(password)
+        .dbname(dbname)
+        .application_name("pgdrover demo")
+        .connect(tokio_postgres::NoTls)
+        .await
+        .map_err(Error::sql(format!("cannot connect to {}", server.name)))?;
+    // The client's own calls report a lost connection.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+/// What it takes to make servers.
+#[derive(Clone)]
+struct Builder {
+    options: Options,
+    install: Install,
+    account: Account,
+    dir: PathBuf,
+    superuser_password: String,
+    replication_password: String,
+}
+
+impl Builder {
+    /// Primaries side by side, then all replicas side by side.
+    async fn build(&self, cluster: &mut Cluster) -> Result<(), Error> {
+        let password_file = self.dir.join("superuser-password");
+        self.account
+            .write(&password_file, &self.superuser_password)?;
+        let shards = cluster.shards.iter_mut();
+        try_join_all(shards.map(|shard| self.make_primary(&mut shard.servers[0]))).await?;
+        std::fs::remove_file(&password_file).map_err(Error::file("remove", &password_file))?;
+
+        let replicas = cluster.shards.iter_mut().flat_map(|shard| {
+            let (primary, replicas) = shard.servers.split_at_mut(1);
+            let port = primary[0].port;
+            replicas
+                .iter_mut()
+                .map(move |replica| self.make_replica(replica, port))
+        });
+        try_join_all(replicas).await?;
+        Ok(())
+    }
+
+    async fn make_primary(&self, server: &mut Server) -> Result<(), Error> {
+        let mut initdb = self.program("initdb");
+        initdb
+            .arg("-D")
+            .arg(&server.data_dir)
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "scram-sha-256",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ])
+            .args(["--no-sync", "--no-instructions", "--data-checksums"])
+            .arg("--pwfile")
+            .arg(self.dir.join("superuser-password"));
+        run("initdb", initdb).await?;
+        let conf = server.data_dir.join("postgresql.conf");
+        let mut text = std::fs::read_to_string(&conf).map_err(Error::file("read", &conf))?;
+        text.push_str(&format!("\ninclude '{DEMO_CONF}'\n"));
+        self.account.write(&conf, &text)?;
+        self.start_on_some_port(server).await?;
+        self.fill(server).await
+    }
+
+    /// Roles, the database and its tables: before replicas are copied, so that they have all.
+    async fn fill(&self, server: &Server) -> Result<(), Error> {
+        let said = |what: &str| Error::sql(format!("cannot {what} on {}", server.name));
+        let admin = connect(server, "postgres", &self.superuser_password, "postgres").await?;
+        let roles = format!(
+            "CREATE ROLE {REPLICATOR} LOGIN REPLICATION PASSWORD '{}'; \
+             CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; GRANT pg_monitor TO {USER}",
+            self.replication_password
+        );
+        admin
+            .batch_execute(&roles)
+            .await
+            .map_err(said("create roles"))?;
+        // The linguistic order of text that real databases have, where this PostgreSQL was
+        // built with ICU (and is 15 or newer); byte order elsewhere.
+        let plain = format!("CREATE DATABASE {DATABASE} TEMPLATE template0 OWNER {USER}");
+        let icu = format!("{plain} LOCALE_PROVIDER icu ICU_LOCALE 'en-US'");
+        if admin.batch_execute(&icu).await.is_err() {
+            let made = admin.batch_execute(&plain).await;
+            made.map_err(said("create the database"))?;
+        }
+        let admin = connect(server, "postgres", &self.superuser_password, DATABASE).await?;
+        if self.install.has_statement_statistics() {
+            let made = admin
+                .batch_execute("CREATE EXTENSION pg_stat_statements")
+                .await;
+            made.map_err(said("create pg_stat_statements"))?;
+        }
+        let owner = connect(server, USER, PASSWORD, DATABASE).await?;
+        let made = owner
+            .batch_execute(&schema::shard_sql(server.shard == 0))
+            .await;
+        made.map_err(said("create the tables"))
+    }
+
+    async fn make_replica(&self, server: &mut Server, primary_port: u16) -> Result<(), Error> {
+        let mut copy = self.program("pg_basebackup");
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &primary_port.to_string(),
+            "-U",
+            REPLICATOR,
+        ])
+        .args(["--checkpoint=fast", "--no-sync", "-X", "stream", "-D"])
+        .arg(&server.data_dir)
+        .env("PGPASSWORD", &self.replication_password);
+        run("pg_basebackup", copy).await?;
+        let upstream = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={primary_port} user={REPLICATOR} password={}'\n",
+            self.replication_password
+        );
+        // Where ALTER SYSTEM would put it: a failover changes it there.
+        let auto = server.data_dir.join("postgresql.auto.conf");
+        self.account.write(&auto, &upstream)?;
+        self.account
+            .write(&server.data_dir.join("standby.signal"), "")?;
+        self.start_on_some_port(server).await
+    }
+
+    /// Starts a new server; when its port was taken meanwhile, on another one.
+    async fn start_on_some_port(&self, server: &mut Server) -> Result<(), Error> {
+        let mut attempt = 1;
+        loop {
+            self.write_conf(server)?;
+            match server.start().await {
+                Err(Error::Start { log, .. })
+                    if attempt < PORT_ATTEMPTS && log.contains("Address already in use") =>
+                {
+                    attempt += 1;
+                    server.port = free_port();
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn write_conf(&self, server: &Server) -> Result<(), Error> {
+        let dir = self.dir.to_string_lossy();
+        let sockets = if dir.len() <= LONGEST_SOCKET_DIR {
+            &*dir
+        } else {
+            ""
+        };
+        let text = postgresql_conf(
+            &server.name,
+            server.port,
+            sockets,
+            self.install.has_statement_statistics(),
+            &self.options.extra_settings,
+        );
+        self.account.write(&server.data_dir.join(DEMO_CONF), &text)
+    }
+
+    fn program(&self, name: &str) -> std::process::Command {
+        self.account.command(&self.install.program(name), &self.dir)
+    }
+}
+
+/// Runs one of PostgreSQL's programs to its end; dropping the future kills it.
+async fn run(program: &'static str, command: std::process::Command) -> Result<(), Error> {
+    let mut command = tokio::process::Command::from(command);
+    // A group of its own, as for the servers: Ctrl-C is pgdrover's alone.
+    command
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .process_group(0);
+    let output = command.output().await;
+    let output = output.map_err(Error::io(format!("run {program}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Program {
+        program,
+        status: output.status.to_string(),
+        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}

@@ -1,0 +1,4 @@
+//! Tests of keys and functions.
+
+mod functions;
+mod keys;

@@ -1,0 +1,152 @@
+//! A byte queue: filled at the end by reads, emptied at the front by scans and writes.
+
+/// Bytes waiting to be scanned or written.
+///
+/// The memory is initialised once and reused; it shrinks back when the queue runs empty after a
+/// large message, so that an idle session holds little.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    data: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// Room that a read always finds: one TCP segment train, and PostgreSQL's own buffer size.
+const CHUNK: usize = 8 << 10;
+/// Capacity kept when the queue is empty.
+const KEEP: usize = 64 << 10;
+
+impl Buffer {
+    /// The bytes in the queue.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    /// How many bytes are in the queue.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Drops `n` bytes from the front (all, if there are fewer).
+    pub fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+            if self.data.len() > KEEP {
+                self.data = Vec::new();
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.consume(self.len());
+    }
+
+    /// Gives the memory back if nothing is queued: for a session that goes idle.
+    pub fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.data = Vec::new();
+        }
+    }
+
+    /// Appends a copy of `bytes`.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.data[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Appends one byte.
+    pub fn put_u8(&mut self, byte: u8) {
+        self.put(&[byte]);
+    }
+
+    /// Appends a big-endian 16-bit number.
+    pub fn put_u16(&mut self, n: u16) {
+        self.put(&n.to_be_bytes());
+    }
+
+    /// Appends a big-endian 32-bit number.
+    pub fn put_u32(&mut self, n: u32) {
+        self.put(&n.to_be_bytes());
+    }
+
+    /// Appends a frame: tag, length (of `body` plus itself), body. The caller's closure writes the
+    /// body; its length is filled in afterwards.
+    pub fn frame(&mut self, tag: u8, body: impl FnOnce(&mut Buffer)) {
+        self.put_u8(tag);
+        // An offset from the start, since writing the body may move the bytes to the front.
+        let at = self.len();
+        self.put_u32(0);
+        body(self);
+        let length = (self.len() - at) as u32;
+        let at = self.start + at;
+        self.data[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Room for a read, at least a chunk of it; [`Buffer::filled`] says how much of it was used.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.data.len() - self.end < CHUNK / 2 {
+            self.reserve(CHUNK);
+        }
+        &mut self.data[self.end..]
+    }
+
+    /// Takes the first `n` bytes of [`Buffer::space`] into the queue.
+    pub fn filled(&mut self, n: usize) {
+        self.end = (self.end + n).min(self.data.len());
+    }
+
+    fn reserve(&mut self, n: usize) {
+        if self.data.len() - self.end >= n {
+            return;
+        }
+        if self.start > 0 {
+            self.data.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.data.len() - self.end < n {
+            let want = (self.end + n).max(self.data.len() * 2).max(CHUNK);
+            self.data.resize(want, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_body_that_moves_the_bytes_keeps_its_length_right() {
+        let mut b = Buffer::default();
+        b.put(&[7; CHUNK - 3]);
+        b.consume(CHUNK - 4);
+        b.frame(b'Q', |b| b.put(&[1; CHUNK]));
+        assert_eq!(b.bytes()[0], 7);
+        assert_eq!(&b.bytes()[1..6], &[b'Q', 0, 0, 0x20, 4]);
+        assert_eq!(b.len(), 1 + 1 + 4 + CHUNK);
+    }
+
+    #[test]
+    fn space_and_filled_queue_bytes_in_order() {
+        let mut b = Buffer::default();
+        for i in 0..10_000u32 {
+            let s = b.space();
+            s[..4].copy_from_slice(&i.to_be_bytes());
+            b.filled(4);
+            if i % 3 == 0 {
+                b.consume(8);
+            }
+        }
+        let last = b.len();
+        assert_eq!(&b.bytes()[last - 4..], &9_999u32.to_be_bytes());
+    }
+}
