@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{LogFormat, Settings};
@@ -38,14 +39,27 @@ pub fn init_at(settings: &Settings, flag: Option<&str>) {
 const QUIET: &str = "deadpool=off";
 
 /// Reads a level or a filter; the error is for people.
+///
+/// # Errors
+///
+/// When it is neither. EnvFilter itself takes a lone word that is no level for the name of a
+/// module, and would then log nothing.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    let parsed = EnvFilter::builder().parse(format!("{QUIET},{level}"));
-    parsed.map_err(|error| {
-        format!(
-            "{error}: give error, warn, info, debug or trace, \
-             or a filter such as info,pgdrover::control=debug"
-        )
-    })
+    let wrong = |part: &str| match part.contains(['=', '[']) {
+        true => false, // A directive, which the parser below judges.
+        false => part.is_empty() || part.parse::<LevelFilter>().is_err(),
+    };
+    let problem = match level.split(',').map(str::trim).find(|part| wrong(part)) {
+        Some(part) => format!("\"{part}\" is not a level"),
+        None => match EnvFilter::builder().parse(format!("{QUIET},{level}")) {
+            Ok(filter) => return Ok(filter),
+            Err(error) => error.to_string(),
+        },
+    };
+    Err(format!(
+        "{problem}: give error, warn, info, debug or trace, \
+         or a filter such as info,pgdrover::control=debug"
+    ))
 }
 
 fn start<W>(format: LogFormat, filter: EnvFilter, colour: bool, writer: W)
@@ -77,7 +91,9 @@ mod tests {
         for level in ["error", "info", "trace", "info,pgdrover::control=debug"] {
             assert!(filter(level).is_ok(), "{level}");
         }
-        let error = filter("pgdrover=loud").unwrap_err();
-        assert!(error.contains("give error, warn"), "{error}");
+        for level in ["loud", "info,loud", "pgdrover=loud", ""] {
+            let error = filter(level).unwrap_err();
+            assert!(error.contains("give error, warn"), "{level}: {error}");
+        }
     }
 }
