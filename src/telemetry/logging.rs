@@ -45,10 +45,10 @@ const QUIET: &str = "deadpool=off";
 /// When it is neither. EnvFilter itself takes a lone word that is no level for the name of a
 /// module, and would then log nothing.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    let wrong = |part: &str| match part.contains(['=', '[']) {
-        true => false, // A directive, which the parser below judges.
-        false => part.is_empty() || part.parse::<LevelFilter>().is_err(),
-    };
+    // With one of these characters it is a directive, which the parser below judges.
+    let word = |part: &str| !part.contains(['=', '[']);
+    let wrong =
+        |part: &str| word(part) && (part.is_empty() || part.parse::<LevelFilter>().is_err());
     let problem = match level.split(',').map(str::trim).find(|part| wrong(part)) {
         Some(part) => format!("\"{part}\" is not a level"),
         None => match EnvFilter::builder().parse(format!("{QUIET},{level}")) {
