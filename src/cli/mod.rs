@@ -5,6 +5,7 @@ mod demo;
 mod hash;
 mod report;
 mod ring;
+mod route;
 mod serve;
 
 use std::fmt::Display;
@@ -35,6 +36,7 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Ring(ring::Args),
+    Route(route::Args),
     Hash(hash::Args),
     Demo(demo::Args),
 }
@@ -45,6 +47,7 @@ impl Command {
             Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
+            Command::Route(args) => route::run(args),
             Command::Hash(args) => hash::run(args),
             Command::Demo(args) => demo::run(args),
         }
