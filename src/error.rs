@@ -9,93 +9,102 @@ use std::fmt;
 
 /// A five-character SQLSTATE of PostgreSQL's appendix A.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SqlState(&'static str);
+pub struct SqlState([u8; 5]);
 
 macro_rules! sqlstates {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
         impl SqlState {
-            $($(#[$doc])* pub const $name: SqlState = SqlState($code);)*
+            $($(#[$doc])* pub const $name: SqlState = SqlState(*$code);)*
         }
     };
 }
 
 sqlstates! {
     /// The connection to a server broke, or could not be made.
-    CONNECTION_FAILURE = "08006";
+    CONNECTION_FAILURE = b"08006";
     /// The server refused the connection.
-    CANNOT_CONNECT = "08001";
+    CANNOT_CONNECT = b"08001";
     /// A COMMIT or a write was sent and its outcome is not known.
-    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
+    TRANSACTION_RESOLUTION_UNKNOWN = b"08007";
     /// The client broke the protocol.
-    PROTOCOL_VIOLATION = "08P01";
+    PROTOCOL_VIOLATION = b"08P01";
     /// Something that pgdrover does not do, such as a statement over several shards.
-    FEATURE_NOT_SUPPORTED = "0A000";
+    FEATURE_NOT_SUPPORTED = b"0A000";
     /// Data does not have the form that its type wants.
-    INVALID_TEXT_REPRESENTATION = "22P02";
+    INVALID_TEXT_REPRESENTATION = b"22P02";
     /// A key has no shard.
-    CHECK_VIOLATION = "23514";
+    CHECK_VIOLATION = b"23514";
     /// The command is not allowed inside a transaction block.
-    ACTIVE_SQL_TRANSACTION = "25001";
+    ACTIVE_SQL_TRANSACTION = b"25001";
     /// A write reached a server that only reads.
-    READ_ONLY_SQL_TRANSACTION = "25006";
+    READ_ONLY_SQL_TRANSACTION = b"25006";
     /// The transaction failed earlier; only ROLLBACK is possible.
-    IN_FAILED_SQL_TRANSACTION = "25P02";
+    IN_FAILED_SQL_TRANSACTION = b"25P02";
     /// No such prepared statement.
-    INVALID_SQL_STATEMENT_NAME = "26000";
+    INVALID_SQL_STATEMENT_NAME = b"26000";
     /// The user may not log in.
-    INVALID_AUTHORIZATION = "28000";
+    INVALID_AUTHORIZATION = b"28000";
     /// Wrong password, or no such user.
-    INVALID_PASSWORD = "28P01";
+    INVALID_PASSWORD = b"28P01";
     /// No such portal.
-    INVALID_CURSOR_NAME = "34000";
+    INVALID_CURSOR_NAME = b"34000";
     /// No such database.
-    INVALID_CATALOG_NAME = "3D000";
+    INVALID_CATALOG_NAME = b"3D000";
     /// Row-level conflict that a retry may cure.
-    SERIALIZATION_FAILURE = "40001";
+    SERIALIZATION_FAILURE = b"40001";
     /// The statement's syntax is wrong.
-    SYNTAX_ERROR = "42601";
+    SYNTAX_ERROR = b"42601";
     /// The user lacks a privilege.
-    INSUFFICIENT_PRIVILEGE = "42501";
+    INSUFFICIENT_PRIVILEGE = b"42501";
     /// No such table.
-    UNDEFINED_TABLE = "42P01";
+    UNDEFINED_TABLE = b"42P01";
     /// A prepared statement of that name exists.
-    DUPLICATE_PREPARED_STATEMENT = "42P05";
+    DUPLICATE_PREPARED_STATEMENT = b"42P05";
     /// Too many connections.
-    TOO_MANY_CONNECTIONS = "53300";
+    TOO_MANY_CONNECTIONS = b"53300";
     /// A limit set by the operator was exceeded.
-    CONFIGURATION_LIMIT_EXCEEDED = "53400";
+    CONFIGURATION_LIMIT_EXCEEDED = b"53400";
     /// A limit of the implementation was exceeded.
-    PROGRAM_LIMIT_EXCEEDED = "54000";
+    PROGRAM_LIMIT_EXCEEDED = b"54000";
     /// The object is not in the state that the command needs.
-    OBJECT_NOT_IN_PREREQUISITE_STATE = "55000";
+    OBJECT_NOT_IN_PREREQUISITE_STATE = b"55000";
     /// The statement was cancelled.
-    QUERY_CANCELED = "57014";
+    QUERY_CANCELED = b"57014";
     /// The server or pgdrover is shutting down.
-    ADMIN_SHUTDOWN = "57P01";
+    ADMIN_SHUTDOWN = b"57P01";
     /// No server can take the statement now.
-    CANNOT_CONNECT_NOW = "57P03";
+    CANNOT_CONNECT_NOW = b"57P03";
     /// The session waited too long for its client.
-    IDLE_SESSION_TIMEOUT = "57P05";
+    IDLE_SESSION_TIMEOUT = b"57P05";
     /// A fault of pgdrover itself.
-    INTERNAL_ERROR = "XX000";
+    INTERNAL_ERROR = b"XX000";
 }
 
 impl SqlState {
+    /// A code that a server sent; `None` if it is not five ASCII letters or digits.
+    pub fn from_server(code: &str) -> Option<Self> {
+        let bytes: [u8; 5] = code.as_bytes().try_into().ok()?;
+        bytes
+            .iter()
+            .all(u8::is_ascii_alphanumeric)
+            .then_some(SqlState(bytes))
+    }
+
     /// The five characters.
-    pub fn code(self) -> &'static str {
-        self.0
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XX000")
     }
 }
 
 impl fmt::Display for SqlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.code())
     }
 }
 
 impl fmt::Debug for SqlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SqlState({})", self.0)
+        write!(f, "SqlState({})", self.code())
     }
 }
 

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A fixed schedule in which each member appears as often as its weight, spread evenly, and a
 /// counter that all sessions share.
 #[derive(Debug)]
-pub struct RoundRobin {
+pub(super) struct RoundRobin {
     schedule: Vec<usize>,
     next: AtomicUsize,
 }
 
 impl RoundRobin {
     /// Over members with these weights; a weight of 0 takes no part.
-    pub fn new(weights: &[u32]) -> Self {
+    pub(super) fn new(weights: &[u32]) -> Self {
         RoundRobin {
             schedule: schedule(weights),
             next: AtomicUsize::new(0),
@@ -21,7 +21,7 @@ impl RoundRobin {
 
     /// The members in the order in which to try them for one read: the one whose turn it is, then
     /// the others as they follow in the schedule (members repeat).
-    pub fn turn(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn turn(&self) -> impl Iterator<Item = usize> + '_ {
         let n = self.schedule.len();
         let start = if n == 0 {
             0

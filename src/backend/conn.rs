@@ -141,6 +141,11 @@ impl Prepared {
         self.used.insert(id, self.clock);
     }
 
+    /// Forgets all of them: DISCARD ALL or DEALLOCATE ALL removed them from the server.
+    pub fn clear(&mut self) {
+        self.used.clear();
+    }
+
     /// The statement to close before another is prepared, if the connection is full. It is
     /// forgotten at once: Close cannot fail outside an aborted batch, and there the connection's
     /// statements are forgotten altogether.

@@ -32,6 +32,8 @@ pub enum Sent {
     Sync,
     /// Query or FunctionCall: up to its ReadyForQuery.
     Query,
+    /// A Query of pgdrover whose answer, error included, concerns nobody.
+    Quiet,
 }
 
 /// An answer that is due.
@@ -46,8 +48,8 @@ struct Due {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Due(Due),
-    /// ParseComplete, for a Parse that the server connection did not need again.
-    ParseComplete,
+    /// `1` or `3`, for a Parse or Close of the client that was not sent.
+    Owed(u8),
 }
 
 /// What to do with a frame of the server.
@@ -68,9 +70,9 @@ pub enum Note {
     None,
     /// The statement now exists on the server.
     Parsed(StatementId),
-    /// An answer was settled with an error. `internal`: of a message that the client did not send.
+    /// An answer was settled with an error.
     Failed {
-        /// The failed message was woven in by pgdrover.
+        /// The Query that failed was pgdrover's own: what the client sent after it must not count.
         internal: bool,
     },
 }
@@ -99,18 +101,20 @@ impl Ledger {
         self.queue.push_back(Entry::Due(Due { sent, for_client }));
     }
 
-    /// Notes that the client must see a ParseComplete at this place, though nothing was sent.
-    pub fn owe_parse_complete(&mut self) {
-        self.queue.push_back(Entry::ParseComplete);
+    /// Notes that the client must see an empty message of this tag (ParseComplete `1`,
+    /// CloseComplete `3`) at this place, though nothing was sent.
+    pub fn owe(&mut self, tag: u8) {
+        self.queue.push_back(Entry::Owed(tag));
     }
 
-    /// Takes a ParseComplete owed at the front. To be asked until `false` after each frame.
-    pub fn take_parse_complete(&mut self) -> bool {
-        let due = self.queue.front() == Some(&Entry::ParseComplete);
-        if due {
-            self.queue.pop_front();
-        }
-        due
+    /// Takes what is owed at the front. To be asked until `None` before and after each frame.
+    pub fn take_owed(&mut self) -> Option<u8> {
+        let Some(Entry::Owed(tag)) = self.queue.front() else {
+            return None;
+        };
+        let tag = *tag;
+        self.queue.pop_front();
+        Some(tag)
     }
 
     /// Settles a frame that the server sent.
@@ -155,10 +159,11 @@ impl Ledger {
             (Sent::Describe, b'T' | b'n') => (true, true),
             (Sent::Execute, b'C' | b'I' | b's') => (true, true),
             (Sent::Execute, b'D' | b'G' | b'H' | b'W' | b'd' | b'c') => (true, false),
-            (Sent::Sync | Sent::Query, b'Z') => (true, true),
-            (Sent::Query, b'T' | b'D' | b'C' | b'I' | b'G' | b'H' | b'W' | b'd' | b'c' | b'V') => {
-                (true, false)
-            }
+            (Sent::Sync | Sent::Query | Sent::Quiet, b'Z') => (true, true),
+            (
+                Sent::Query | Sent::Quiet,
+                b'T' | b'D' | b'C' | b'I' | b'G' | b'H' | b'W' | b'd' | b'c' | b'V',
+            ) => (true, false),
             _ => (false, false),
         };
         if !fits {
@@ -184,7 +189,7 @@ impl Ledger {
 
     /// After an error the server skips to the next Sync; a Query still ends with its own Z.
     fn fail(&mut self, front: Due) {
-        if front.sent == Sent::Query {
+        if matches!(front.sent, Sent::Query | Sent::Quiet) {
             return;
         }
         while let Some(entry) = self.queue.front() {
@@ -300,12 +305,12 @@ mod tests {
     fn an_owed_parse_complete_waits_for_its_turn() {
         let mut l = Ledger::default();
         l.sent(Sent::Close, true);
-        l.owe_parse_complete();
+        l.owe(b'1');
         l.sent(Sent::Sync, true);
-        assert!(!l.take_parse_complete());
+        assert_eq!(l.take_owed(), None);
         l.received(b'3');
-        assert!(l.take_parse_complete());
-        assert!(!l.take_parse_complete());
+        assert_eq!(l.take_owed(), Some(b'1'));
+        assert_eq!(l.take_owed(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! what a connection must be to go back is decided here.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult};
 
@@ -230,7 +230,7 @@ impl Lease {
         self.pool.metrics.closed(reason);
         if conn.ledger.is_empty() && !conn.port.wants_flush() {
             // A polite end, so that the server's log shows no broken connection.
-            wire::terminate(&mut conn.port.output);
+            wire::empty_message(&mut conn.port.output, b'X');
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             let _ = conn.port.poll_flush(&mut cx);
         }
@@ -241,9 +241,4 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.close("abandoned");
     }
-}
-
-/// How long a checkout took, for the metric: measured only by those who waited.
-pub(crate) fn seconds_since(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64()
 }

@@ -21,6 +21,14 @@ pub struct Credentials {
     pub password: Option<Arc<str>>,
 }
 
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The pools of one server of a shard.
 #[derive(Debug)]
 pub struct Member {

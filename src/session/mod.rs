@@ -1,4 +1,25 @@
 //! One client: startup, authentication, the protocol's states, prepared statements, settings.
+//!
+//! `startup` and `auth` turn a socket into a logged-in [`client::Client`]; its loop reads frames and
+//! hands them to `simple` or `extended`, which ask the router where they go and have `run` send
+//! them. `state` says where the transaction stands, `gucs` what settings follow the client.
+
+mod auth;
+mod client;
+mod extended;
+mod gucs;
+mod local;
+mod prepared;
+mod registry;
+mod run;
+mod service;
+mod simple;
+mod startup;
+mod state;
+
+pub use auth::Secret;
+pub use registry::Registry;
+pub use service::{Served, Service, User, serve};
 
 use std::time::Duration;
 

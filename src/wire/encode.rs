@@ -4,7 +4,9 @@
 use bytes::BytesMut;
 use pgwire::messages::Message;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
-use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
+use pgwire::messages::startup::{
+    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
+};
 
 use super::Buffer;
 use crate::error::ClientError;
@@ -25,6 +27,11 @@ pub fn authentication(out: &mut Buffer, message: &Authentication) {
 /// BackendKeyData (`K`) with a four-byte secret, as protocol 3.0 has it.
 pub fn backend_key_data(out: &mut Buffer, pid: i32, secret: i32) {
     put_message(out, &BackendKeyData::new(pid, SecretKey::I32(secret)));
+}
+
+/// NegotiateProtocolVersion (`v`): 3.0 is spoken, and these options are not.
+pub fn negotiate_version(out: &mut Buffer, unsupported: &[String]) {
+    put_message(out, &NegotiateProtocolVersion::new(0, unsupported.to_vec()));
 }
 
 /// ParameterStatus (`S`).
@@ -80,24 +87,9 @@ pub fn command_complete(out: &mut Buffer, tag: &str) {
     });
 }
 
-/// ParseComplete (`1`).
-pub fn parse_complete(out: &mut Buffer) {
-    out.put(&[b'1', 0, 0, 0, 4]);
-}
-
-/// BindComplete (`2`).
-pub fn bind_complete(out: &mut Buffer) {
-    out.put(&[b'2', 0, 0, 0, 4]);
-}
-
-/// NoData (`n`).
-pub fn no_data(out: &mut Buffer) {
-    out.put(&[b'n', 0, 0, 0, 4]);
-}
-
-/// EmptyQueryResponse (`I`).
-pub fn empty_query_response(out: &mut Buffer) {
-    out.put(&[b'I', 0, 0, 0, 4]);
+/// A message without a body, such as CloseComplete (`3`).
+pub fn empty_message(out: &mut Buffer, tag: u8) {
+    out.put(&[tag, 0, 0, 0, 4]);
 }
 
 /// RowDescription (`T`) of text columns.
@@ -163,6 +155,25 @@ pub fn bind_renamed(out: &mut Buffer, portal: &[u8], statement: &str, body: &[u8
     });
 }
 
+/// Describe (`D`) of a statement.
+pub fn describe_statement(out: &mut Buffer, name: &str) {
+    out.frame(b'D', |out| {
+        out.put_u8(b'S');
+        out.put(name.as_bytes());
+        out.put_u8(0);
+    });
+}
+
+/// ParameterDescription (`t`).
+pub fn parameter_description(out: &mut Buffer, types: &[u32]) {
+    out.frame(b't', |out| {
+        out.put_u16(types.len() as u16);
+        for oid in types {
+            out.put_u32(*oid);
+        }
+    });
+}
+
 /// Close (`C`) of a statement.
 pub fn close_statement(out: &mut Buffer, name: &str) {
     out.frame(b'C', |out| {
@@ -170,9 +181,4 @@ pub fn close_statement(out: &mut Buffer, name: &str) {
         out.put(name.as_bytes());
         out.put_u8(0);
     });
-}
-
-/// Terminate (`X`).
-pub fn terminate(out: &mut Buffer) {
-    out.put(&[b'X', 0, 0, 0, 4]);
 }

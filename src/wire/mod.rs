@@ -13,9 +13,10 @@ mod tls;
 
 pub use buffer::Buffer;
 pub use encode::{
-    authentication, backend_key_data, bind_complete, bind_renamed, close_statement,
-    command_complete, empty_query_response, error_response, no_data, notice, parameter_status,
-    parse, parse_complete, query, ready_for_query, row_description_text, terminate, text_row,
+    authentication, backend_key_data, bind_renamed, close_statement, command_complete,
+    describe_statement, empty_message, error_response, negotiate_version, notice,
+    parameter_description, parameter_status, parse, query, ready_for_query, row_description_text,
+    text_row,
 };
 pub use frame::{
     BindView, FrameError, Header, MAX_FRAME, ParseView, cstr, error_fields, first_cstr, frame_at,

@@ -5,5 +5,6 @@
 
 mod config;
 mod demo;
+mod router;
 mod support;
 mod tidy;

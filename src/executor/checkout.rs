@@ -1,0 +1,157 @@
+//! From a shard and an access to a leased connection.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use crate::backend::{CancelSlot, Cluster, Error, Lease, ServerPool};
+use crate::error::{ClientError, SqlState};
+use crate::plan::Access;
+use crate::sharding::ShardId;
+use crate::telemetry::metrics::ClientMetrics;
+use crate::topology::{FailureReport, FailureReporter};
+
+/// Where a statement is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Where {
+    /// On this shard.
+    pub shard: ShardId,
+    /// On its primary (`Write`), or on a replica if one is usable (`Read`).
+    pub access: Access,
+}
+
+/// What a transaction has done on the connection that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touched {
+    /// Nothing that belongs to a shard: it could as well have happened on another.
+    Nothing,
+    /// It read this shard's rows.
+    Read,
+    /// It wrote, or could have.
+    Wrote,
+}
+
+/// A leased connection and what it is leased for.
+#[derive(Debug)]
+pub struct Held {
+    /// The lease.
+    pub lease: Lease,
+    /// The shard that it goes to.
+    pub shard: ShardId,
+    /// Whether it was leased as the shard's primary.
+    pub primary: bool,
+    /// What the transaction did on it.
+    pub touched: Touched,
+}
+
+/// What a checkout needs of the session.
+pub struct Checkout<'a> {
+    /// The pools.
+    pub cluster: &'a Arc<Cluster>,
+    /// Where a cancel finds the session while it waits.
+    pub cancel: &'a CancelSlot,
+    /// Where failures are reported.
+    pub reports: &'a FailureReporter,
+    /// The client's metrics.
+    pub metrics: &'a ClientMetrics,
+}
+
+impl Checkout<'_> {
+    /// Leases a connection for `place`. Reads try the usable replicas and then the primary;
+    /// writes have the primary alone. Errors: 53300 after waiting too long, 57014 if cancelled
+    /// while waiting, 08001 or 57P03 if no server can be reached.
+    pub async fn lease(&self, place: Where) -> Result<Held, ClientError> {
+        let shard = self
+            .cluster
+            .shards
+            .get(usize::from(place.shard.0))
+            .ok_or_else(|| {
+                ClientError::error(
+                    SqlState::INTERNAL_ERROR,
+                    format!("the plan names shard {}, which does not exist", place.shard),
+                )
+            })?;
+        if place.access == Access::Write {
+            let lease = self.lease_from(&shard.primary.pool, true).await?;
+            return Ok(Held {
+                lease,
+                shard: place.shard,
+                primary: true,
+                touched: Touched::Nothing,
+            });
+        }
+        let mut last = None;
+        for pool in shard.readers() {
+            let primary = Arc::ptr_eq(pool, &shard.primary.pool);
+            match self.lease_from(pool, false).await {
+                Ok(lease) => {
+                    let touched = Touched::Nothing;
+                    return Ok(Held {
+                        lease,
+                        shard: place.shard,
+                        primary,
+                        touched,
+                    });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            ClientError::error(
+                SqlState::CANNOT_CONNECT_NOW,
+                "the shard has no server for reads",
+            )
+        }))
+    }
+
+    async fn lease_from(&self, pool: &Arc<ServerPool>, write: bool) -> Result<Lease, ClientError> {
+        let checked = self.wait(pool).await?.and_then(|mut lease| {
+            if write && lease.conn().in_recovery {
+                lease.discard("in_recovery");
+                return Err(Error::InRecovery {
+                    server: pool.address().clone(),
+                });
+            }
+            Ok(lease)
+        });
+        checked.map_err(|error| {
+            if error.is_server_fault() {
+                let report = FailureReport {
+                    server: error.server().clone(),
+                    what: error.to_string(),
+                };
+                // A full queue means that control has much to look at already.
+                let _ = self.reports.try_send(report);
+            }
+            ClientError::from(&error)
+        })
+    }
+
+    /// Checks out; only a checkout that has to wait pays for a clock and for being cancellable.
+    async fn wait(&self, pool: &Arc<ServerPool>) -> Result<Result<Lease, Error>, ClientError> {
+        let mut checkout = pin!(pool.checkout());
+        let first = std::future::poll_fn(|cx| match checkout.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        if let Some(done) = first.await {
+            return Ok(done);
+        }
+        let started = Instant::now();
+        self.cancel.wait_begins();
+        self.metrics.waiting(1);
+        let outcome = tokio::select! {
+            biased;
+            () = self.cancel.cancelled_while_waiting() => Err(ClientError::error(
+                SqlState::QUERY_CANCELED,
+                "canceling statement due to user request",
+            )),
+            done = checkout => Ok(done),
+        };
+        self.cancel.disarm().await;
+        self.metrics.waiting(-1);
+        pool.metrics().wait(started.elapsed().as_secs_f64());
+        outcome
+    }
+}

@@ -1,0 +1,424 @@
+//! Moving frames between a client and the server connection that it holds.
+//!
+//! The session's own task polls both sockets: no task for the server connection, no channel, no
+//! timer. Frames are relayed in the chunks in which they came; only their headers are read, and
+//! the bodies of the few that change the connection's state. A frame longer than a chunk (a large
+//! row) streams through and is never held whole.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use crate::backend::{Conn, Note, Verdict};
+use crate::error::{ClientError, SqlState};
+use crate::wire::{self, Buffer, Fill, Port};
+
+/// How much may wait for a slow client, or be read ahead from a fast one.
+const HIGH_WATER: usize = 64 << 10;
+
+/// Why a relay ended early.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server connection is of no use any more.
+    Server {
+        /// What was seen, or the server's own message.
+        cause: String,
+        /// Whether the server said so itself, with a FATAL error.
+        code: Option<String>,
+    },
+    /// The client is gone.
+    Client(io::Error),
+    /// The client broke the protocol.
+    Protocol(wire::FrameError),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Server { cause, .. } => f.write_str(cause),
+            Failure::Client(error) => write!(f, "client: {error}"),
+            Failure::Protocol(error) => write!(f, "client: {error}"),
+        }
+    }
+}
+
+impl Failure {
+    fn server(cause: impl std::fmt::Display) -> Self {
+        Failure::Server {
+            cause: cause.to_string(),
+            code: None,
+        }
+    }
+}
+
+/// What a relay did.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes that went to the client's queue.
+    pub to_client: u64,
+    /// The last error that the server sent.
+    pub error: Option<ClientError>,
+    /// The server said ROLLBACK: what was a COMMIT, of a failed transaction, did not commit.
+    pub rolled_back: bool,
+    /// ReadyForQuery went to the client.
+    pub ready: bool,
+    /// A statement failed.
+    pub failed: bool,
+    /// The client has the beginning of a frame whose end has not come yet.
+    pub mid_frame: bool,
+}
+
+/// Where a client is within its CopyData.
+#[derive(Debug, Default)]
+pub struct CopyState {
+    /// Bytes of a frame whose beginning was relayed already.
+    rest: usize,
+    /// CopyDone or CopyFail was relayed.
+    done: bool,
+}
+
+impl CopyState {
+    /// Drops from `input` what is left of a CopyData frame whose COPY failed in its middle.
+    /// Returns whether the frame is gone.
+    pub fn skip(&mut self, input: &mut Buffer) -> bool {
+        let n = self.rest.min(input.len());
+        input.consume(n);
+        self.rest -= n;
+        self.rest == 0
+    }
+}
+
+/// Everything that [`relay`] moves between.
+struct Relay<'a> {
+    client: &'a mut Port,
+    conn: &'a mut Conn,
+    copy: &'a mut CopyState,
+    /// Bytes at the front of the client's input that belong to the statement being run: kept so
+    /// that it can be sent again elsewhere, as long as nothing came back.
+    kept: &'a mut usize,
+    progress: &'a mut Progress,
+    /// Bytes of a server frame still to come whose beginning was relayed (or swallowed).
+    rest: usize,
+    swallow_rest: bool,
+}
+
+/// Relays until the server owes nothing. `kept` bytes at the front of the client's input are the
+/// statement itself; they are consumed here once they can no longer be needed.
+pub async fn relay(
+    client: &mut Port,
+    conn: &mut Conn,
+    copy: &mut CopyState,
+    kept: &mut usize,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    copy.done = false;
+    let mut relay = Relay {
+        client,
+        conn,
+        copy,
+        kept,
+        progress,
+        rest: 0,
+        swallow_rest: false,
+    };
+    poll_fn(|cx| relay.poll(cx)).await
+}
+
+/// Runs what pgdrover queued for itself on a connection that no client is waiting on, until the
+/// server owes nothing. What the server says goes nowhere.
+pub async fn settle(conn: &mut Conn, progress: &mut Progress) -> Result<(), Failure> {
+    let mut sink = Buffer::default();
+    let mut rest = (0, false);
+    while !conn.ledger.is_empty() {
+        conn.port.flush().await.map_err(Failure::server)?;
+        match conn.port.fill().await.map_err(Failure::server)? {
+            Fill::Bytes(_) => scan(conn, &mut sink, &mut rest, progress)?,
+            Fill::End => return Err(Failure::server("the server closed the connection")),
+        }
+        sink.clear();
+    }
+    Ok(())
+}
+
+/// Takes what a connection at rest has said, without waiting: notifications, notices and changed
+/// parameters go to the client's queue. An error means that the connection is lost.
+pub fn listen(client: &mut Port, conn: &mut Conn) -> Result<(), Failure> {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    loop {
+        scan(
+            conn,
+            &mut client.output,
+            &mut (0, false),
+            &mut Progress::default(),
+        )?;
+        match conn.port.poll_fill(&mut cx) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(Fill::Bytes(_))) => {}
+            Poll::Ready(Ok(Fill::End)) => {
+                return Err(Failure::server("the server closed the connection"));
+            }
+            Poll::Ready(Err(e)) => return Err(Failure::server(e)),
+        }
+    }
+}
+
+impl Relay<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        owed(self.conn, &mut self.client.output);
+        loop {
+            let mut moved = self.forward_copy()?;
+            if self.conn.port.wants_flush()
+                && let Poll::Ready(Err(e)) = self.conn.port.poll_flush(cx)
+            {
+                // The server may have said why before it closed: read that first.
+                self.last_words(cx)?;
+                return Poll::Ready(Err(Failure::server(e)));
+            }
+            if self.client.output.len() < HIGH_WATER {
+                moved |= self.read_server(cx)?;
+            }
+            let settled = self.conn.ledger.is_empty();
+            if self.client.wants_flush() && (settled || !moved || self.is_full()) {
+                match self.client.poll_flush(cx) {
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(Failure::Client(e))),
+                    Poll::Ready(Ok(())) => {}
+                    // A slow client does not keep the connection from others.
+                    Poll::Pending if settled => return Poll::Ready(Ok(())),
+                    Poll::Pending => {}
+                }
+            }
+            if settled {
+                return Poll::Ready(Ok(()));
+            }
+            moved |= self.read_client(cx)?;
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.client.output.len() >= HIGH_WATER / 4
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+        match self.conn.port.poll_fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(e)) => Err(Failure::server(e)),
+            Poll::Ready(Ok(Fill::End)) => Err(Failure::server("the server closed the connection")),
+            Poll::Ready(Ok(Fill::Bytes(_))) => {
+                let mut rest = (self.rest, self.swallow_rest);
+                let result = scan(self.conn, &mut self.client.output, &mut rest, self.progress);
+                (self.rest, self.swallow_rest) = rest;
+                result.map(|()| true)
+            }
+        }
+    }
+
+    fn last_words(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        while self.read_server(cx)? {}
+        Ok(())
+    }
+
+    /// Reads ahead, so that a client that left is noticed and a COPY goes on.
+    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Failure> {
+        let waiting = self.client.input.len() - *self.kept;
+        if waiting >= HIGH_WATER || self.conn.port.output.len() >= HIGH_WATER {
+            return Ok(false);
+        }
+        match self.client.poll_fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(e)) => Err(Failure::Client(e)),
+            Poll::Ready(Ok(Fill::End)) => Err(Failure::Client(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(Ok(Fill::Bytes(_))) => Ok(true),
+        }
+    }
+
+    /// Moves CopyData on while the server waits for it.
+    fn forward_copy(&mut self) -> Result<bool, Failure> {
+        if !self.conn.ledger.copy_in() || self.copy.done {
+            return Ok(false);
+        }
+        // The server answered: the statement cannot be sent again.
+        self.client.input.consume(*self.kept);
+        *self.kept = 0;
+        let mut moved = false;
+        while self.conn.port.output.len() < HIGH_WATER && !self.client.input.is_empty() {
+            if self.copy.rest > 0 {
+                let n = self.copy.rest.min(self.client.input.len());
+                self.conn.port.output.put(&self.client.input.bytes()[..n]);
+                self.client.input.consume(n);
+                self.copy.rest -= n;
+                moved = true;
+                continue;
+            }
+            let bytes = self.client.input.bytes();
+            let Some(h) = wire::frame_at(bytes).map_err(Failure::Protocol)? else {
+                break;
+            };
+            match h.tag {
+                b'd' => self.copy.rest = h.total,
+                b'c' | b'f' => {
+                    self.copy.rest = h.total;
+                    self.copy.done = bytes.len() >= h.total;
+                    if !self.copy.done {
+                        // Short messages: wait for the whole of it.
+                        self.copy.rest = 0;
+                        break;
+                    }
+                }
+                // The server ignores these while it copies (55.2.6); so does pgdrover.
+                b'H' | b'S' if bytes.len() >= h.total => self.client.input.consume(h.total),
+                b'H' | b'S' => break,
+                // Anything else is the server's to refuse.
+                _ if bytes.len() >= h.total => self.copy.rest = h.total,
+                _ => break,
+            }
+            if self.copy.done {
+                let n = self.copy.rest;
+                self.conn.port.output.put(&self.client.input.bytes()[..n]);
+                self.client.input.consume(n);
+                self.copy.rest = 0;
+                return Ok(true);
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// Gives the client what pgdrover answers in the server's place.
+fn owed(conn: &mut Conn, out: &mut Buffer) {
+    while let Some(tag) = conn.ledger.take_owed() {
+        wire::empty_message(out, tag);
+    }
+}
+
+/// Settles every frame at hand and moves what is the client's into `out`. `rest`: bytes still to
+/// come of a frame in the middle, and whether they are swallowed.
+fn scan(
+    conn: &mut Conn,
+    out: &mut Buffer,
+    rest: &mut (usize, bool),
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    // What is forwarded is copied in runs: `from..at` is the run so far.
+    let (mut from, mut at) = (0, 0);
+    let length = conn.port.input.len();
+    if rest.0 > 0 {
+        at = rest.0.min(length);
+        rest.0 -= at;
+        if rest.1 {
+            from = at;
+        }
+    }
+    let outcome = loop {
+        let bytes = &conn.port.input.bytes()[at..];
+        let h = match wire::frame_at(bytes) {
+            Ok(Some(h)) => h,
+            Ok(None) => break Ok(()),
+            Err(e) => break Err(Failure::server(e)),
+        };
+        let whole = bytes.len() >= h.total;
+        // Rows and copied data may be longer than any buffer; all else is short.
+        if !whole && !matches!(h.tag, b'D' | b'd') {
+            break Ok(());
+        }
+        if h.tag == b'E'
+            && let Some(failure) = fatal(&bytes[5..h.total])
+        {
+            break Err(failure);
+        }
+        let (verdict, note) = conn.ledger.received(h.tag);
+        if verdict == Verdict::Unexpected {
+            break Err(Failure::server(format!(
+                "unexpected message {:?}",
+                h.tag as char
+            )));
+        }
+        let body_at = at + 5;
+        progress.ready |= h.tag == b'Z' && verdict == Verdict::Forward;
+        if whole {
+            observe(conn, h.tag, body_at..at + h.total, progress);
+        }
+        match note {
+            Note::None => {}
+            Note::Parsed(id) => conn.prepared().insert(id),
+            Note::Failed { internal: true } => {
+                break Err(Failure::server(
+                    "the session's settings could not be restored",
+                ));
+            }
+            Note::Failed { internal: false } => progress.failed = true,
+        }
+        let end = (at + h.total).min(length);
+        if !whole {
+            *rest = (at + h.total - length, verdict == Verdict::Swallow);
+        }
+        if verdict == Verdict::Swallow {
+            out.put(&conn.port.input.bytes()[from..at]);
+            progress.to_client += (at - from) as u64;
+            from = end;
+        }
+        at = end;
+        if let Some(tag) = conn.ledger.take_owed() {
+            out.put(&conn.port.input.bytes()[from..at]);
+            progress.to_client += (at - from) as u64;
+            from = at;
+            wire::empty_message(out, tag);
+            owed(conn, out);
+        }
+    };
+    out.put(&conn.port.input.bytes()[from..at]);
+    progress.to_client += (at - from) as u64;
+    progress.mid_frame = rest.0 > 0 && !rest.1;
+    conn.port.input.consume(at);
+    outcome
+}
+
+/// Remembers what a frame says about the connection.
+fn observe(conn: &mut Conn, tag: u8, body: std::ops::Range<usize>, progress: &mut Progress) {
+    let bytes = &conn.port.input.bytes()[body];
+    match tag {
+        b'Z' => conn.status = bytes.first().copied().unwrap_or(b'?'),
+        b'S' => {
+            let body = bytes.to_vec();
+            conn.note_parameter(&body);
+        }
+        b'E' => progress.error = Some(server_error(bytes)),
+        b'C' => progress.rolled_back = bytes.starts_with(b"ROLLBACK\0"),
+        _ => {}
+    }
+}
+
+/// What a server's ErrorResponse says.
+fn server_error(body: &[u8]) -> ClientError {
+    let field = |wanted| {
+        wire::error_fields(body)
+            .find(|(c, _)| *c == wanted)
+            .map(|(_, text)| text)
+    };
+    let code = field(b'C')
+        .and_then(SqlState::from_server)
+        .unwrap_or(SqlState::INTERNAL_ERROR);
+    let mut error = ClientError::error(code, field(b'M').unwrap_or("").to_owned());
+    error.detail = field(b'D').map(|text| text.to_owned().into());
+    error.hint = field(b'H').map(|text| text.to_owned().into());
+    error
+}
+
+/// An error after which the server closes the connection: the client's session outlives it, so
+/// the client is told in other words.
+fn fatal(body: &[u8]) -> Option<Failure> {
+    let field = |wanted| {
+        wire::error_fields(body)
+            .find(|(c, _)| *c == wanted)
+            .map(|(_, text)| text)
+    };
+    match field(b'V')? {
+        "FATAL" | "PANIC" => Some(Failure::Server {
+            cause: field(b'M').unwrap_or("").to_owned(),
+            code: field(b'C').map(str::to_owned),
+        }),
+        _ => None,
+    }
+}

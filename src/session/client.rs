@@ -1,0 +1,364 @@
+//! A logged-in client: what it has, and the loop that reads its frames.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+use super::gucs::Gucs;
+use super::prepared::Prepared;
+use super::registry::Registered;
+use super::service::{Parameters, Served, Service, User};
+use super::startup::Hello;
+use super::state::{Prelude, Tx};
+use crate::backend::{Cluster, PoolMode};
+use crate::error::{ClientError, SqlState};
+use crate::executor::{CopyState, Held};
+use crate::sharding::ShardId;
+use crate::topology::Topology;
+use crate::wire::{self, Fill, Header, Port};
+
+/// Who logged in, and to what.
+pub(super) struct Identity {
+    pub(super) user: Arc<User>,
+    pub(super) served: Arc<Served>,
+    pub(super) gucs: Gucs,
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client left, or cannot be reached.
+    Left(io::Error),
+    /// The client sent Terminate.
+    Terminated,
+    /// The client is told, then disconnected.
+    Fatal(ClientError),
+    /// The client's stream was cut in the middle of a message: nothing more can be said on it.
+    Cut,
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        End::Left(error)
+    }
+}
+
+/// One client's session.
+pub(super) struct Client {
+    pub(super) service: Arc<Service>,
+    pub(super) served: Arc<Served>,
+    pub(super) user: Arc<User>,
+    pub(super) port: Port,
+    pub(super) me: Registered,
+    topology: watch::Receiver<Arc<Topology>>,
+    draining: watch::Receiver<bool>,
+    /// The pools, as of the topology last looked at.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) gucs: Gucs,
+    pub(super) tx: Tx,
+    /// The connection that the current transaction, or batch, has.
+    pub(super) held: Option<Held>,
+    /// Connections kept beyond transactions, and why.
+    pub(super) pins: Vec<Held>,
+    pub(super) pinned: Option<&'static str>,
+    pub(super) named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
+    pub(super) unnamed: Option<Arc<Prepared>>,
+    /// What the unnamed statement is on the held connection.
+    pub(super) unnamed_there: Option<Arc<Prepared>>,
+    pub(super) portals: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
+    pub(super) copy: CopyState,
+    /// Bytes at the front of the input whose frames were accepted but are not done with.
+    pub(super) kept: usize,
+    /// After an error in the extended protocol: frames are dropped up to the next Sync.
+    pub(super) skipping: bool,
+    /// Extended messages went to the held connection and no Sync followed yet.
+    pub(super) batch_open: bool,
+    pub(super) batch: super::extended::Batch,
+    /// A BEGIN that was run and whose ReadyForQuery has not come yet.
+    pub(super) begun: Option<Prelude>,
+    /// Why the held connection must not be used by another client.
+    pub(super) retire: Option<&'static str>,
+    peer: String,
+}
+
+impl Client {
+    pub(super) fn new(service: Arc<Service>, hello: Hello, id: Identity, peer: String) -> Self {
+        let session_mode = id.user.pool_mode == PoolMode::Session;
+        Client {
+            topology: service.topology.clone(),
+            draining: service.draining.clone(),
+            me: service.registry.enter(),
+            service,
+            served: id.served,
+            user: id.user,
+            port: hello.port,
+            cluster: None,
+            gucs: id.gucs,
+            tx: Tx::Idle,
+            held: None,
+            pins: Vec::new(),
+            pinned: session_mode.then_some("session_mode"),
+            named: HashMap::default(),
+            unnamed: None,
+            unnamed_there: None,
+            portals: HashMap::default(),
+            copy: CopyState::default(),
+            kept: 0,
+            skipping: false,
+            batch_open: false,
+            batch: Default::default(),
+            begun: None,
+            retire: None,
+            peer,
+        }
+    }
+
+    /// Runs the session to its end.
+    pub(super) async fn run(mut self) {
+        self.served.metrics.connected();
+        debug!(peer = %self.peer, database = %self.served.name, "client logged in");
+        let end = match self.welcome().await {
+            Ok(()) => self.serve().await,
+            Err(end) => end,
+        };
+        match end {
+            End::Terminated | End::Cut => {}
+            End::Left(error) => debug!(peer = %self.peer, %error, "client left"),
+            End::Fatal(error) => {
+                info!(peer = %self.peer, code = %error.code, error = %error.message, "closing");
+                self.served.metrics.error(error.code.code());
+                wire::error_response(&mut self.port.output, &error);
+                let _ = self.port.flush().await;
+            }
+        }
+        self.leave_servers().await;
+        self.served.metrics.disconnected();
+    }
+
+    /// Tells the client what a server would tell it after login. The values come from a server of
+    /// the database, which also checks the startup settings.
+    async fn welcome(&mut self) -> Result<(), End> {
+        let script = self.gucs.script().clone();
+        let user = self.user.credentials.user.clone();
+        let parameters = match self.served.welcome(&user, &script) {
+            Some(parameters) => parameters,
+            None => self.ask_parameters().await.map_err(|mut error| {
+                error.severity = crate::error::Severity::Fatal;
+                End::Fatal(error)
+            })?,
+        };
+        for (name, value) in parameters.iter() {
+            wire::parameter_status(&mut self.port.output, name, value);
+        }
+        wire::backend_key_data(&mut self.port.output, self.me.pid, self.me.secret);
+        wire::ready_for_query(&mut self.port.output, b'I');
+        Ok(())
+    }
+
+    async fn ask_parameters(&mut self) -> Result<Parameters, ClientError> {
+        let script = self.gucs.script().clone();
+        self.refresh_cluster()?;
+        let mut held = self
+            .checkout(self.any_shard(), crate::plan::Access::Read)
+            .await?;
+        super::run::apply_settings(held.lease.conn(), &script).await?;
+        let parameters: Parameters = held
+            .lease
+            .conn()
+            .parameters()
+            .iter()
+            // pgdrover decides about reads and writes; the client is never "in hot standby".
+            .map(|(n, v)| match n.as_str() {
+                "in_hot_standby" => (n.clone(), "off".to_owned()),
+                _ => (n.clone(), v.clone()),
+            })
+            .collect();
+        self.served
+            .remember_welcome(&self.user.credentials.user, &script, &parameters);
+        held.lease.release();
+        Ok(parameters)
+    }
+
+    /// The shard for what may run on any: always the same for one session, spread over sessions.
+    pub(super) fn any_shard(&self) -> ShardId {
+        let shards = self.shard_count().max(1);
+        ShardId((self.me.pid as usize % shards) as u16)
+    }
+
+    pub(super) fn shard_count(&self) -> usize {
+        self.cluster.as_ref().map_or(0, |c| c.shards.len())
+    }
+
+    /// Follows the topology. Cheap when nothing changed.
+    pub(super) fn refresh_cluster(&mut self) -> Result<(), ClientError> {
+        if self.cluster.is_some() && !self.topology.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let topology = self.topology.borrow_and_update().clone();
+        let Some(database) = topology.databases.get(&self.served.name) else {
+            return Err(ClientError::error(
+                SqlState::INVALID_CATALOG_NAME,
+                format!("database \"{}\" is no longer served", self.served.name),
+            ));
+        };
+        let credentials = &self.user.credentials;
+        let cluster = self
+            .service
+            .pools
+            .cluster(database, topology.epoch, credentials);
+        self.cluster = Some(cluster.map_err(|e| ClientError::from(&e))?);
+        Ok(())
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            let step = match self.next_frame().await {
+                Ok(header) => self.dispatch(header).await,
+                Err(end) => return end,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn dispatch(&mut self, header: Header) -> Result<(), End> {
+        match header.tag {
+            b'S' => self.sync(header).await,
+            b'X' => Err(End::Terminated),
+            // What is left of a COPY that failed: PostgreSQL ignores it as well.
+            b'd' | b'c' | b'f' => {
+                self.drop_frame(header);
+                Ok(())
+            }
+            _ if self.skipping => {
+                self.drop_frame(header);
+                Ok(())
+            }
+            b'Q' => self.query(header).await,
+            b'P' | b'B' | b'D' | b'E' | b'C' => self.extended(header).await,
+            b'H' => self.flush(header).await,
+            b'F' => self.function_call(header).await,
+            tag => Err(End::Fatal(ClientError::fatal(
+                SqlState::PROTOCOL_VIOLATION,
+                format!("invalid frontend message type {tag}"),
+            ))),
+        }
+    }
+
+    /// Removes a frame that stands behind the kept ones. Only called when nothing is kept.
+    pub(super) fn drop_frame(&mut self, header: Header) {
+        debug_assert_eq!(self.kept, 0);
+        self.port.input.consume(header.total);
+    }
+
+    /// The body of the next frame.
+    pub(super) fn body(&self, header: Header) -> &[u8] {
+        &self.port.input.bytes()[self.kept + 5..self.kept + header.total]
+    }
+
+    /// Waits for a whole frame behind the kept ones.
+    async fn next_frame(&mut self) -> Result<Header, End> {
+        loop {
+            if self.kept == 0 && !self.copy.skip(&mut self.port.input) {
+                self.wait_for_input().await?;
+                continue;
+            }
+            let bytes = &self.port.input.bytes()[self.kept..];
+            let header = wire::frame_at(bytes).map_err(|e| {
+                End::Fatal(ClientError::fatal(
+                    SqlState::PROTOCOL_VIOLATION,
+                    e.to_string(),
+                ))
+            })?;
+            if let Some(header) = header {
+                if bytes.len() >= header.total {
+                    return Ok(header);
+                }
+                let limit = self.service.settings.max_message_size;
+                if header.total > limit {
+                    return Err(End::Fatal(
+                        ClientError::fatal(
+                            SqlState::PROGRAM_LIMIT_EXCEEDED,
+                            format!("a message of {} bytes exceeds {limit}", header.total),
+                        )
+                        .hint("Raise session.max_message_size."),
+                    ));
+                }
+            }
+            self.wait_for_input().await?;
+        }
+    }
+
+    /// Waits until the client sends something. Meanwhile a connection that the session holds may
+    /// speak (a notification, a farewell), and pgdrover may stop.
+    async fn wait_for_input(&mut self) -> Result<(), End> {
+        let at_rest = self.held.is_none() && self.pins.is_empty() && self.kept == 0;
+        if at_rest && !self.tx.in_block() {
+            self.port.flush().await?;
+            self.port.input.release_memory();
+            self.port.output.release_memory();
+            let port = &mut self.port;
+            let filled = tokio::select! {
+                biased;
+                filled = poll_fn(|cx| port.poll_fill(cx)) => filled?,
+                _ = self.draining.wait_for(|d| *d) => return Err(shutdown()),
+            };
+            return ended(filled);
+        }
+        if self.held.is_none() && self.pins.is_empty() {
+            self.port.flush().await?;
+            return ended(self.port.fill().await?);
+        }
+        self.wait_with_servers().await
+    }
+
+    async fn wait_with_servers(&mut self) -> Result<(), End> {
+        loop {
+            let Client {
+                port, held, pins, ..
+            } = self;
+            let heard = poll_fn(|cx| {
+                if let Poll::Ready(Err(e)) = port.poll_flush(cx) {
+                    return Poll::Ready(Err(e));
+                }
+                if let Poll::Ready(filled) = port.poll_fill(cx) {
+                    return Poll::Ready(filled.map(Some));
+                }
+                for h in held.iter_mut().chain(pins.iter_mut()) {
+                    let server = &mut h.lease.conn().port;
+                    if let Poll::Ready(heard) = server.poll_fill(cx) {
+                        // An end, too, is found when what came is read.
+                        let _ = heard;
+                        return Poll::Ready(Ok(None));
+                    }
+                }
+                Poll::Pending
+            })
+            .await?;
+            match heard {
+                Some(filled) => return ended(filled),
+                None => self.hear_servers().await?,
+            }
+        }
+    }
+}
+
+fn ended(filled: Fill) -> Result<(), End> {
+    match filled {
+        Fill::Bytes(_) => Ok(()),
+        Fill::End => Err(End::Left(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+fn shutdown() -> End {
+    End::Fatal(ClientError::fatal(
+        SqlState::ADMIN_SHUTDOWN,
+        "terminating connection due to administrator command",
+    ))
+}

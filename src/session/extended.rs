@@ -1,0 +1,662 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+//!
+//! Messages are collected up to the next Sync or Flush, since only Bind tells the key that says
+//! where Parse must go. Then they go out in one write, with what the server connection lacks (the
+//! statement, the settings, BEGIN) woven in; the ledger keeps the answers apart.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::client::{Client, End};
+use super::local::EXPLAIN_COLUMN;
+use super::prepared::{Prepared, unnamed};
+use super::run::Place;
+use super::simple::{access_of, stricter};
+use super::state::Tx;
+use crate::backend::{Conn, Sent, StatementId, statement_name};
+use crate::error::{ClientError, SqlState};
+use crate::executor::{Failure, Progress, Touched};
+use crate::plan::{Access, Effect, LocalOp, Plan};
+use crate::router::{NoParams, Param, Params};
+use crate::sharding::ShardId;
+use crate::wire::{self, BindView, Header, ParseView};
+
+/// Messages are sent on when so many bytes of them wait for a Sync.
+const LONG_BATCH: usize = 256 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Parse,
+    Bind,
+    DescribeStatement,
+    DescribePortal,
+    Execute,
+    CloseStatement,
+    ClosePortal,
+}
+
+/// A message that waits to be sent: its place in the client's input and what it is about.
+#[derive(Debug)]
+struct Op {
+    kind: Kind,
+    at: usize,
+    total: usize,
+    statement: Option<Arc<Prepared>>,
+    shard: Option<ShardId>,
+}
+
+/// The messages since the last Sync or Flush.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    ops: Vec<Op>,
+    started: Option<Instant>,
+    /// Statements named in this batch whose Parse may still fail.
+    named: Vec<(Box<[u8]>, StatementId)>,
+}
+
+/// The parameters of a Bind, as the router asks for them.
+struct Bound<'a> {
+    view: BindView<'a>,
+    types: &'a [u32],
+}
+
+impl Params for Bound<'_> {
+    fn get(&self, index: usize) -> Option<Param<'_>> {
+        Some(Param {
+            value: self.view.value(index)?,
+            binary: self.view.is_binary(index),
+            declared_type: self.types.get(index).copied().unwrap_or(0),
+        })
+    }
+}
+
+fn violation(message: impl ToString) -> End {
+    End::Fatal(ClientError::fatal(
+        SqlState::PROTOCOL_VIOLATION,
+        message.to_string(),
+    ))
+}
+
+fn no_statement(name: &[u8]) -> ClientError {
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!(
+            "prepared statement \"{}\" does not exist",
+            String::from_utf8_lossy(name)
+        )
+    };
+    ClientError::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
+}
+
+impl Client {
+    /// Parse, Bind, Describe, Execute or Close: checked, planned, and kept until the batch runs.
+    pub(super) async fn extended(&mut self, header: Header) -> Result<(), End> {
+        self.batch.started.get_or_insert_with(Instant::now);
+        let planned = if self.cluster.is_none() {
+            self.refresh_cluster()
+        } else {
+            Ok(())
+        };
+        let queued = match (planned, header.tag) {
+            (Err(error), _) => Err(error),
+            (_, b'P') => self.queue_parse(header)?,
+            (_, b'B') => self.queue_bind(header)?,
+            (_, b'D' | b'C') => self.queue_named(header)?,
+            _ => self.queue_execute(header)?,
+        };
+        match queued {
+            Ok(op) => {
+                self.batch.ops.push(op);
+                self.kept += header.total;
+                if self.kept > LONG_BATCH {
+                    self.run_batch(false).await
+                } else {
+                    Ok(())
+                }
+            }
+            Err(error) => {
+                // What came before it is answered first.
+                self.run_batch(false).await?;
+                self.drop_frame(header);
+                if self.skipping {
+                    Ok(())
+                } else {
+                    self.refuse_batch(&error).await
+                }
+            }
+        }
+    }
+
+    async fn refuse_batch(&mut self, error: &ClientError) -> Result<(), End> {
+        self.skipping = true;
+        self.refuse(error).await?;
+        self.port.flush().await?;
+        Ok(())
+    }
+
+    fn op(&self, kind: Kind, header: Header, statement: Option<Arc<Prepared>>) -> Op {
+        Op {
+            kind,
+            at: self.kept,
+            total: header.total,
+            statement,
+            shard: None,
+        }
+    }
+
+    fn queue_parse(&mut self, header: Header) -> Result<Result<Op, ClientError>, End> {
+        let view = ParseView::new(self.body(header)).map_err(violation)?;
+        if view.name.is_empty() {
+            let same = self.unnamed.as_ref().is_some_and(|u| {
+                u.sql.as_bytes() == view.sql && u.types.iter().copied().eq(view.types())
+            });
+            if !same {
+                let sql = String::from_utf8_lossy(view.sql);
+                let types = view.types().collect();
+                let statement = unnamed(&self.served.router, &sql, types, 0);
+                self.count_route(&statement.routed);
+                self.unnamed = Some(Arc::new(statement));
+            } else {
+                self.served.routes.cache_hit();
+            }
+            return Ok(self.checked(self.op(Kind::Parse, header, self.unnamed.clone())));
+        }
+        if self.named.contains_key(view.name) {
+            let name = String::from_utf8_lossy(view.name);
+            return Ok(Err(ClientError::error(
+                SqlState::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            )));
+        }
+        let name: Box<[u8]> = view.name.into();
+        let sql = String::from_utf8_lossy(view.sql).into_owned();
+        let types = view.types().collect();
+        let statement = self
+            .served
+            .statements
+            .intern(&self.served.router, &sql, types);
+        let op = match self.checked(self.op(Kind::Parse, header, Some(statement.clone()))) {
+            Ok(op) => op,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.count_route(&statement.routed);
+        self.batch.named.push((name.clone(), statement.id));
+        self.named.insert(name, statement);
+        Ok(Ok(op))
+    }
+
+    /// In a transaction that failed without a server only its end may be parsed.
+    fn checked(&self, op: Op) -> Result<Op, ClientError> {
+        let ends = op
+            .statement
+            .as_ref()
+            .and_then(|s| s.routed.shape.statements.first())
+            .is_none_or(|s| {
+                matches!(s.effect, Effect::Commit | Effect::Rollback)
+                    || matches!(s.plan, Plan::Local(LocalOp::Empty))
+            });
+        if self.tx != Tx::Failed || ends {
+            return Ok(op);
+        }
+        Err(ClientError::error(
+            SqlState::IN_FAILED_SQL_TRANSACTION,
+            "current transaction is aborted, commands ignored until end of transaction block",
+        ))
+    }
+
+    fn statement(&self, name: &[u8]) -> Result<Arc<Prepared>, ClientError> {
+        let found = if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
+        };
+        found.cloned().ok_or_else(|| no_statement(name))
+    }
+
+    fn queue_bind(&mut self, header: Header) -> Result<Result<Op, ClientError>, End> {
+        let view = BindView::new(self.body(header)).map_err(violation)?;
+        let statement = match self.statement(view.statement) {
+            Ok(statement) => statement,
+            Err(error) => return Ok(Err(error)),
+        };
+        let shard = match statement.routed.shape.statements.first().map(|s| &s.plan) {
+            None | Some(Plan::Local(_)) => None,
+            Some(_) => {
+                let params = Bound {
+                    view,
+                    types: &statement.types,
+                };
+                let router = &self.served.router;
+                let decision = router.decide(&statement.sql, &statement.routed, 0, &params);
+                match self.decided(decision) {
+                    Ok(shard) => shard,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        let portal: Box<[u8]> = view.portal.into();
+        let mut op = self.op(Kind::Bind, header, Some(statement.clone()));
+        op.shard = shard;
+        self.portals.insert(portal, statement);
+        Ok(self.checked(op))
+    }
+
+    /// Describe and Close name a statement (`S`) or a portal (`P`).
+    fn queue_named(&mut self, header: Header) -> Result<Result<Op, ClientError>, End> {
+        let body = self.body(header);
+        let parsed = body
+            .split_first()
+            .and_then(|(what, rest)| Some((*what, wire::cstr(rest)?.0)));
+        let Some((what, name)) = parsed else {
+            return Err(violation("invalid string in message"));
+        };
+        let name: Box<[u8]> = name.into();
+        Ok(match (header.tag, what) {
+            (b'D', b'S') => self.statement(&name).and_then(|statement| {
+                self.checked(self.op(Kind::DescribeStatement, header, Some(statement)))
+            }),
+            (b'D', b'P') => Ok(self.op(
+                Kind::DescribePortal,
+                header,
+                self.portals.get(&name).cloned(),
+            )),
+            (b'C', b'S') => {
+                if name.is_empty() {
+                    self.unnamed = None;
+                } else {
+                    self.named.remove(&name);
+                }
+                Ok(self.op(Kind::CloseStatement, header, None))
+            }
+            (b'C', b'P') => {
+                self.portals.remove(&name);
+                Ok(self.op(Kind::ClosePortal, header, None))
+            }
+            _ => {
+                return Err(violation(format!(
+                    "invalid subtype {what} of Describe or Close"
+                )));
+            }
+        })
+    }
+
+    fn queue_execute(&mut self, header: Header) -> Result<Result<Op, ClientError>, End> {
+        let Some(portal) = wire::first_cstr(self.body(header)) else {
+            return Err(violation("invalid string in message"));
+        };
+        let statement = self.portals.get(portal).cloned();
+        if statement.is_none() && self.held.is_none() {
+            let name = String::from_utf8_lossy(portal);
+            return Ok(Err(ClientError::error(
+                SqlState::INVALID_CURSOR_NAME,
+                format!("portal \"{name}\" does not exist"),
+            )));
+        }
+        Ok(Ok(self.op(Kind::Execute, header, statement)))
+    }
+
+    /// Flush (`H`): what was sent so far is answered, the connection stays.
+    pub(super) async fn flush(&mut self, header: Header) -> Result<(), End> {
+        self.kept += header.total;
+        self.run_batch(false).await?;
+        self.port.flush().await?;
+        Ok(())
+    }
+
+    /// Sync (`S`): the batch ends, with exactly one ReadyForQuery.
+    pub(super) async fn sync(&mut self, header: Header) -> Result<(), End> {
+        self.kept += header.total;
+        self.run_batch(true).await
+    }
+
+    /// Runs the messages collected, and ends the batch if `sync`.
+    pub(super) async fn run_batch(&mut self, sync: bool) -> Result<(), End> {
+        if self.batch.ops.is_empty() && !sync {
+            self.port.input.consume(std::mem::take(&mut self.kept));
+            return Ok(());
+        }
+        self.served.metrics.bytes_received(self.kept as u64);
+        let mut ops = std::mem::take(&mut self.batch.ops);
+        let started = self.batch.started.take().unwrap_or_else(Instant::now);
+        let mut synced = false;
+        let mut rest = &ops[..];
+        let alone = !ops
+            .iter()
+            .any(|op| op.kind == Kind::Execute && !self.op_is_local(op, true));
+        while let Some(op) = rest.first().filter(|_| !self.skipping) {
+            if self.op_is_local(op, alone) {
+                rest = &rest[1..];
+                self.run_local(op).await?;
+                continue;
+            }
+            let n = rest
+                .iter()
+                .take_while(|op| !self.op_is_local(op, alone))
+                .count();
+            let (now, later) = rest.split_at(n);
+            rest = later;
+            synced = self
+                .run_on_server(now, sync && later.is_empty(), started)
+                .await?;
+            if self.kept == 0 && !later.is_empty() && !self.skipping {
+                return Err(violation(
+                    "messages behind a COPY in one batch are not supported",
+                ));
+            }
+        }
+        ops.clear();
+        self.batch.ops = ops;
+        self.batch.named.clear();
+        self.port.input.consume(std::mem::take(&mut self.kept));
+        if sync && !synced {
+            self.end_batch(started).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Answers a Sync that did not travel with other messages.
+    async fn end_batch(&mut self, started: Instant) -> Result<(), End> {
+        self.skipping = false;
+        if self.batch_open && self.held.is_some() {
+            self.run_on_server(&[], true, started).await?;
+            return Ok(());
+        }
+        self.batch_open = false;
+        self.ready().await
+    }
+
+    fn op_is_local(&self, op: &Op, alone: bool) -> bool {
+        match &op.statement {
+            Some(prepared) => match prepared.routed.shape.statements.first() {
+                Some(statement) => self.is_local(statement, &prepared.sql, alone),
+                None => false,
+            },
+            // Close, or a portal that SQL made: the server's, if there is one.
+            None => self.held.is_none() && alone,
+        }
+    }
+
+    async fn run_local(&mut self, op: &Op) -> Result<(), End> {
+        let out = &mut self.port.output;
+        let statement = op
+            .statement
+            .as_ref()
+            .and_then(|p| Some((p, p.routed.shape.statements.first()?)));
+        let explains =
+            statement.is_some_and(|(_, s)| matches!(s.plan, Plan::Local(LocalOp::ExplainRoute(_))));
+        match op.kind {
+            Kind::Parse => wire::empty_message(out, b'1'),
+            Kind::Bind => wire::empty_message(out, b'2'),
+            Kind::CloseStatement | Kind::ClosePortal => wire::empty_message(out, b'3'),
+            Kind::DescribeStatement | Kind::DescribePortal => {
+                if op.kind == Kind::DescribeStatement {
+                    let types = statement.map_or(&[][..], |(p, _)| &p.types);
+                    wire::parameter_description(out, types);
+                }
+                if explains {
+                    wire::row_description_text(out, &[EXPLAIN_COLUMN]);
+                } else {
+                    wire::empty_message(out, b'n');
+                }
+            }
+            Kind::Execute => {
+                let Some((prepared, statement)) = statement else {
+                    return Ok(());
+                };
+                match self.answer(statement, &prepared.sql, &NoParams).await {
+                    Ok(answer) => self.write_answer(&answer, true),
+                    Err(error) => self.refuse_batch(&error).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a run of messages goes: all Binds must agree.
+    fn place_of(&self, ops: &[Op]) -> Result<Place, ClientError> {
+        let mut place = Place {
+            shard: None,
+            access: Access::Read,
+            touches: Touched::Nothing,
+        };
+        for op in ops {
+            if let (Some(a), Some(b)) = (place.shard, op.shard)
+                && a != b
+            {
+                return Err(ClientError::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    format!("statements of one batch need shard {a} and shard {b}"),
+                )
+                .hint("Send Sync between them: without it they are one transaction."));
+            }
+            place.shard = place.shard.or(op.shard);
+            let Some(prepared) = &op.statement else {
+                continue;
+            };
+            for statement in &prepared.routed.shape.statements {
+                place.access = stricter(place.access, access_of(statement));
+                if op.kind == Kind::Execute {
+                    place.touches = place.touches.max(Self::touches(place.shard, statement));
+                }
+            }
+        }
+        Ok(place)
+    }
+
+    /// Sends a run of messages to the server and relays the answers. Returns whether the client
+    /// got its ReadyForQuery.
+    async fn run_on_server(
+        &mut self,
+        ops: &[Op],
+        sync: bool,
+        started: Instant,
+    ) -> Result<bool, End> {
+        let place = match self.place_of(ops) {
+            Ok(place) => place,
+            Err(error) => {
+                self.refuse_batch(&error).await?;
+                return Ok(false);
+            }
+        };
+        let in_block = self.tx.in_block();
+        let fresh = self.held.is_none() && self.pinned.is_none() && !in_block;
+        let mut may_retry = fresh && sync && place.access == Access::Read;
+        let kept = self.kept;
+        loop {
+            if let Err(error) = self.acquire(place).await {
+                self.refuse_batch(&error).await?;
+                return Ok(false);
+            }
+            self.send(ops, sync);
+            let mut progress = Progress::default();
+            let outcome = self.exchange(&mut progress).await;
+            let failure = match outcome {
+                Ok(()) => {
+                    self.served.metrics.bytes_sent(progress.to_client);
+                    return Ok(self.after(ops, &progress, started).await);
+                }
+                Err(failure) => failure,
+            };
+            let server = matches!(failure, Failure::Server { .. });
+            if server && may_retry && self.kept == kept && progress.to_client == 0 {
+                // Nothing came back and nothing was changed: another server may answer.
+                may_retry = false;
+                self.lost(failure, &progress, false).await?;
+                continue;
+            }
+            let commits = ops.iter().filter_map(|op| op.statement.as_ref()).any(|p| {
+                p.routed
+                    .shape
+                    .statements
+                    .iter()
+                    .any(|s| s.effect == Effect::Commit)
+            });
+            let writes = !in_block && place.touches == Touched::Wrote;
+            let error = self.lost(failure, &progress, commits || writes).await?;
+            self.served.metrics.error(error.code.code());
+            wire::error_response(&mut self.port.output, &error);
+            self.skipping = true;
+            return Ok(false);
+        }
+    }
+
+    /// Queues a run of messages for the held connection.
+    fn send(&mut self, ops: &[Op], sync: bool) {
+        let Client {
+            port,
+            held,
+            unnamed_there,
+            retire,
+            ..
+        } = self;
+        let Some(held) = held else { return };
+        let conn = held.lease.conn();
+        let mut sending = Sending {
+            conn,
+            unnamed_there,
+            parsing: Vec::new(),
+            retire,
+        };
+        for op in ops {
+            sending.put(op, &port.input.bytes()[op.at..op.at + op.total]);
+        }
+        let conn = sending.conn;
+        if sync {
+            wire::empty_message(&mut conn.port.output, b'S');
+            conn.ledger.sent(Sent::Sync, true);
+        } else {
+            wire::empty_message(&mut conn.port.output, b'H');
+        }
+        self.batch_open = true;
+    }
+
+    /// What follows from the answers to a run.
+    async fn after(&mut self, ops: &[Op], progress: &Progress, started: Instant) -> bool {
+        if progress.failed {
+            self.forget_failed_parses();
+            // The server skips to the next Sync, and so does pgdrover.
+            self.skipping = !progress.ready;
+        } else {
+            // An eviction is only doubtful while the batch that carries it may fail.
+            self.retire = None;
+        }
+        let ran = ops
+            .iter()
+            .filter(|op| op.kind == Kind::Execute)
+            .filter_map(|op| Self::ran(op.statement.as_ref()?));
+        self.note_effects(ran, progress, started.elapsed().as_secs_f64());
+        if progress.ready {
+            self.batch_open = false;
+            self.boundary(progress).await;
+        }
+        progress.ready
+    }
+
+    /// A Parse that failed, or was skipped, leaves no name behind.
+    fn forget_failed_parses(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let prepared = held.lease.conn().prepared();
+        for (name, id) in self.batch.named.drain(..) {
+            if !prepared.touch(id) && self.named.get(&name).is_some_and(|p| p.id == id) {
+                self.named.remove(&name);
+            }
+        }
+    }
+}
+
+/// Encodes messages for one server connection.
+struct Sending<'a> {
+    conn: &'a mut Conn,
+    unnamed_there: &'a mut Option<Arc<Prepared>>,
+    /// Statements whose Parse is on its way.
+    parsing: Vec<StatementId>,
+    retire: &'a mut Option<&'static str>,
+}
+
+impl Sending<'_> {
+    fn put(&mut self, op: &Op, frame: &[u8]) {
+        match (op.kind, &op.statement) {
+            (Kind::Parse, Some(p)) if p.id != 0 => {
+                if !self.ensure(p, true) {
+                    self.conn.ledger.owe(b'1');
+                }
+            }
+            (Kind::Parse, p) => {
+                self.unnamed_there.clone_from(p);
+                self.raw(frame, Sent::Parse(None));
+            }
+            (Kind::Bind, Some(p)) if p.id != 0 => {
+                self.ensure(p, false);
+                let body = &frame[5..];
+                let names = wire::cstr(body).and_then(|(portal, rest)| {
+                    Some((portal, portal.len() + 2 + wire::cstr(rest)?.0.len()))
+                });
+                if let Some((portal, names)) = names {
+                    let name = statement_name(p.id);
+                    wire::bind_renamed(&mut self.conn.port.output, portal, &name, body, names);
+                    self.conn.ledger.sent(Sent::Bind, true);
+                }
+            }
+            (Kind::Bind, p) => {
+                self.ensure_unnamed(p);
+                self.raw(frame, Sent::Bind);
+            }
+            (Kind::DescribeStatement, Some(p)) if p.id != 0 => {
+                self.ensure(p, false);
+                wire::describe_statement(&mut self.conn.port.output, &statement_name(p.id));
+                self.conn.ledger.sent(Sent::Describe, true);
+            }
+            (Kind::DescribeStatement, p) => {
+                self.ensure_unnamed(p);
+                self.raw(frame, Sent::Describe);
+            }
+            (Kind::DescribePortal, _) => self.raw(frame, Sent::Describe),
+            (Kind::Execute, _) => self.raw(frame, Sent::Execute),
+            (Kind::ClosePortal, _) => self.raw(frame, Sent::Close),
+            // The statement stays on the server: others may use it.
+            (Kind::CloseStatement, _) => self.conn.ledger.owe(b'3'),
+        }
+    }
+
+    fn raw(&mut self, frame: &[u8], sent: Sent) {
+        self.conn.port.output.put(frame);
+        self.conn.ledger.sent(sent, true);
+    }
+
+    /// Sees to it that the statement exists on the server; returns whether a Parse was needed.
+    fn ensure(&mut self, p: &Prepared, for_client: bool) -> bool {
+        if self.conn.prepared().touch(p.id) || self.parsing.contains(&p.id) {
+            return false;
+        }
+        if let Some(evicted) = self.conn.prepared().make_room() {
+            wire::close_statement(&mut self.conn.port.output, &statement_name(evicted));
+            self.conn.ledger.sent(Sent::Close, false);
+            *self.retire = Some("statements_unknown");
+        }
+        let name = statement_name(p.id);
+        wire::parse(
+            &mut self.conn.port.output,
+            &name,
+            p.sql.as_bytes(),
+            &p.types,
+        );
+        self.conn.ledger.sent(Sent::Parse(Some(p.id)), for_client);
+        self.parsing.push(p.id);
+        true
+    }
+
+    /// Sees to it that the client's unnamed statement is the server's.
+    fn ensure_unnamed(&mut self, p: &Option<Arc<Prepared>>) {
+        let (Some(p), there) = (p, &*self.unnamed_there) else {
+            return;
+        };
+        if there.as_ref().is_some_and(|t| Arc::ptr_eq(t, p)) {
+            return;
+        }
+        wire::parse(&mut self.conn.port.output, "", p.sql.as_bytes(), &p.types);
+        self.conn.ledger.sent(Sent::Parse(None), false);
+        *self.unnamed_there = Some(p.clone());
+    }
+}

@@ -1,0 +1,244 @@
+//! The settings (GUCs) that a client has changed, and the script that gives them to a server
+//! connection.
+//!
+//! A setting is kept as the statement that sets it, so that every spelling of PostgreSQL's survives
+//! unread. Inside a transaction changes are pending: COMMIT makes them the session's, ROLLBACK
+//! forgets them, ROLLBACK TO forgets those after the savepoint, as the server does. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One change inside a transaction.
+#[derive(Clone, Debug, PartialEq)]
+enum Change {
+    Set(Box<str>, Box<str>),
+    Reset(Option<Box<str>>),
+    Savepoint(Box<str>),
+}
+
+/// A session's settings.
+#[derive(Debug)]
+pub(super) struct Gucs {
+    /// From the startup packet: what RESET goes back to.
+    startup: BTreeMap<Box<str>, Box<str>>,
+    /// Name to the statement that sets it.
+    current: BTreeMap<Box<str>, Box<str>>,
+    pending: Vec<Change>,
+    script: Arc<str>,
+}
+
+/// What the end of a transaction did to a session's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Nothing.
+    No,
+    /// Settings were set: the server connection has them too.
+    Set,
+    /// Some were reset: the server connection went back to its own defaults, which may differ from
+    /// the client's startup packet.
+    Reset,
+}
+
+/// What stands for a server connection whose settings nobody knows: no script is equal to it.
+pub(super) const UNKNOWN: &str = "?";
+
+impl Gucs {
+    /// The settings of a startup packet, as (name, value).
+    pub(super) fn new<'a>(startup: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let startup: BTreeMap<Box<str>, Box<str>> = startup
+            .into_iter()
+            .map(|(name, value)| (name.into(), set_config(name, value).into()))
+            .collect();
+        let mut gucs = Gucs {
+            current: startup.clone(),
+            startup,
+            pending: Vec::new(),
+            script: "".into(),
+        };
+        gucs.rebuild();
+        gucs
+    }
+
+    /// The statements that bring a fresh server connection to the session's settings; empty when
+    /// there are none. Equal settings give equal scripts.
+    pub(super) fn script(&self) -> &Arc<str> {
+        &self.script
+    }
+
+    /// The client ran `statement`, which sets `name`.
+    pub(super) fn set(&mut self, name: &str, statement: &str) {
+        self.pending
+            .push(Change::Set(name.into(), statement.into()));
+    }
+
+    /// The client ran RESET of one setting, or of all.
+    pub(super) fn reset(&mut self, name: Option<&str>) {
+        self.pending.push(Change::Reset(name.map(Into::into)));
+    }
+
+    /// The client ran SAVEPOINT, RELEASE or ROLLBACK TO: `text` is the statement.
+    pub(super) fn transaction_control(&mut self, text: &str) {
+        let words: Vec<String> = text
+            .split(|c: char| c.is_whitespace() || c == ';')
+            .filter(|w| !w.is_empty())
+            .map(str::to_ascii_lowercase)
+            .collect();
+        let (Some(first), Some(name)) = (words.first(), words.last()) else {
+            return;
+        };
+        match first.as_str() {
+            "savepoint" => self.pending.push(Change::Savepoint(name.as_str().into())),
+            "rollback" => {
+                let mark = |c: &Change| *c == Change::Savepoint(name.as_str().into());
+                if let Some(at) = self.pending.iter().rposition(mark) {
+                    self.pending.truncate(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The transaction ended, or a statement outside any succeeded.
+    pub(super) fn end(&mut self, committed: bool) -> Changed {
+        let pending = std::mem::take(&mut self.pending);
+        if !committed || pending.is_empty() {
+            return Changed::No;
+        }
+        let reset = pending.iter().any(|c| matches!(c, Change::Reset(_)));
+        for change in pending {
+            match change {
+                Change::Set(name, statement) => {
+                    self.current.insert(name, statement);
+                }
+                Change::Reset(Some(name)) => {
+                    match self.startup.get(&name) {
+                        Some(statement) => self.current.insert(name, statement.clone()),
+                        None => self.current.remove(&name),
+                    };
+                }
+                Change::Reset(None) => self.reset_all(),
+                Change::Savepoint(_) => {}
+            }
+        }
+        self.rebuild();
+        if reset { Changed::Reset } else { Changed::Set }
+    }
+
+    /// RESET ALL leaves the role alone, as PostgreSQL does.
+    fn reset_all(&mut self) {
+        let identity = ["role", "session_authorization"];
+        let kept: Vec<_> = identity
+            .iter()
+            .filter_map(|name| self.current.remove_entry(*name))
+            .collect();
+        self.current = self.startup.clone();
+        self.current.extend(kept);
+    }
+
+    /// DISCARD ALL: everything back to the startup packet.
+    pub(super) fn discard(&mut self) {
+        self.pending.clear();
+        self.current = self.startup.clone();
+        self.rebuild();
+    }
+
+    fn rebuild(&mut self) {
+        let mut script = String::new();
+        // The session's user first: what follows is done as that user.
+        let identity = ["session_authorization", "role"];
+        let rank = |name: &str| {
+            identity
+                .iter()
+                .position(|i| *i == name)
+                .unwrap_or(identity.len())
+        };
+        let mut entries: Vec<_> = self.current.iter().collect();
+        entries.sort_by_key(|(name, _)| (rank(name), *name));
+        for (_, statement) in entries {
+            script.push_str(statement);
+            script.push_str(";\n");
+        }
+        self.script = script.into();
+    }
+}
+
+/// What to run on a server connection whose settings were brought about by `from`, so that they
+/// become those of `to`.
+pub(super) fn transition(from: &str, to: &str) -> String {
+    if from.is_empty() {
+        return to.to_owned();
+    }
+    format!("RESET SESSION AUTHORIZATION;\nRESET ROLE;\nRESET ALL;\n{to}")
+}
+
+/// A statement that sets `name` to `value` in the form that startup packets use, where a list is
+/// one string.
+fn set_config(name: &str, value: &str) -> String {
+    format!(
+        "SELECT pg_catalog.set_config({}, {}, false)",
+        quote(name),
+        quote(value)
+    )
+}
+
+/// An SQL string literal that means the same whatever `standard_conforming_strings` is.
+fn quote(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('\'', "''");
+    format!("E'{escaped}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(gucs: &mut Gucs) -> String {
+        gucs.end(true);
+        gucs.script().to_string()
+    }
+
+    #[test]
+    fn commit_keeps_and_rollback_forgets() {
+        let mut g = Gucs::new([]);
+        g.set("work_mem", "SET work_mem = '1MB'");
+        assert_eq!(g.end(false), Changed::No);
+        assert_eq!(&**g.script(), "");
+        g.set("work_mem", "SET work_mem = '1MB'");
+        assert_eq!(committed(&mut g), "SET work_mem = '1MB';\n");
+    }
+
+    #[test]
+    fn rollback_to_a_savepoint_forgets_what_came_after() {
+        let mut g = Gucs::new([]);
+        g.set("a", "SET a=1");
+        g.transaction_control("SAVEPOINT s");
+        g.set("b", "SET b=2");
+        g.transaction_control("rollback work to savepoint S;");
+        g.set("c", "SET c=3");
+        assert_eq!(committed(&mut g), "SET a=1;\nSET c=3;\n");
+    }
+
+    #[test]
+    fn reset_goes_back_to_the_startup_packet() {
+        let mut g = Gucs::new([("search_path", "a, \"B\"")]);
+        let startup = g.script().to_string();
+        assert!(startup.contains("E'a, \"B\"'"), "{startup}");
+        g.set("search_path", "SET search_path TO x");
+        g.set("role", "SET ROLE r");
+        g.set("other", "SET other TO 1");
+        g.reset(None);
+        assert_eq!(committed(&mut g), format!("SET ROLE r;\n{startup}"));
+        g.discard();
+        assert_eq!(&**g.script(), startup);
+    }
+
+    #[test]
+    fn a_value_cannot_end_its_literal() {
+        assert_eq!(quote(r"a'b\"), r"E'a''b\\'");
+    }
+
+    #[test]
+    fn a_used_connection_is_reset_first() {
+        assert_eq!(transition("", "SET a=1;\n"), "SET a=1;\n");
+        assert!(transition("SET b=1;\n", "").starts_with("RESET SESSION AUTHORIZATION"));
+    }
+}

@@ -1,0 +1,197 @@
+//! What pgdrover answers by itself: BEGIN before a shard is known, the end of a transaction that no
+//! server has, DISCARD ALL and DEALLOCATE (the statements are pgdrover's), EXPLAIN (ROUTE).
+
+use super::client::{Client, End};
+use super::state::{Prelude, Tx};
+use crate::error::{ClientError, SqlState};
+use crate::plan::{Effect, LocalOp, Plan, Statement};
+use crate::router::Params;
+use crate::wire;
+
+/// An answer of pgdrover's own.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// CommandComplete with this tag.
+    Tag(&'static str),
+    /// CommandComplete after a warning.
+    Warned(ClientError, &'static str),
+    /// EmptyQueryResponse.
+    Empty,
+    /// The rows of EXPLAIN (ROUTE).
+    Explain(Vec<String>),
+}
+
+/// The column of EXPLAIN's answer.
+pub(super) const EXPLAIN_COLUMN: &str = "QUERY PLAN";
+
+impl Client {
+    /// Whether pgdrover answers the statement by itself, given where the session stands. With
+    /// `alone` false the statement travels with others that need a server, and so does a BEGIN.
+    pub(super) fn is_local(&self, statement: &Statement, text: &str, alone: bool) -> bool {
+        if self.tx == Tx::Failed {
+            return true;
+        }
+        if matches!(statement.plan, Plan::Local(_)) {
+            return true;
+        }
+        let on_server = self.held.is_some();
+        match &statement.effect {
+            Effect::DiscardAll => true,
+            Effect::Deallocate(None) => self.pins.is_empty() && !on_server,
+            Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
+            Effect::Begin { .. } => match self.tx {
+                Tx::Idle => alone && self.shard_count() > 1 && self.pins.is_empty(),
+                Tx::Deferred(_) => alone,
+                _ => false,
+            },
+            Effect::Commit => {
+                matches!(self.tx, Tx::Deferred(_)) && !starts_with(text, "prepare") && alone
+            }
+            Effect::Rollback => matches!(self.tx, Tx::Deferred(_)) && alone,
+            _ => false,
+        }
+    }
+
+    /// Answers such a statement: what it does is done here.
+    pub(super) async fn answer(
+        &mut self,
+        statement: &Statement,
+        text: &str,
+        params: &(dyn Params + Sync),
+    ) -> Result<Answer, ClientError> {
+        if self.tx == Tx::Failed {
+            return self.answer_failed(statement, text);
+        }
+        match (&statement.plan, &statement.effect) {
+            (Plan::Local(LocalOp::Empty), _) => Ok(Answer::Empty),
+            (Plan::Local(LocalOp::ExplainRoute(inner)), _) => {
+                let names: Vec<&str> = self
+                    .cluster
+                    .iter()
+                    .flat_map(|c| &c.shards)
+                    .map(|s| &*s.name)
+                    .collect();
+                Ok(Answer::Explain(
+                    self.served.router.explain(inner, params, &names),
+                ))
+            }
+            (_, Effect::DiscardAll) => self.discard_all().await,
+            (_, Effect::Deallocate(None)) => {
+                self.named.clear();
+                Ok(Answer::Tag("DEALLOCATE ALL"))
+            }
+            (_, Effect::Deallocate(Some(name))) => {
+                self.named.remove(name.as_bytes());
+                Ok(Answer::Tag("DEALLOCATE"))
+            }
+            (_, Effect::Begin { read_only }) => Ok(self.begin(text, *read_only)),
+            (_, Effect::Commit) => Ok(self.end_deferred(text, "COMMIT")),
+            (_, Effect::Rollback) => Ok(self.end_deferred(text, "ROLLBACK")),
+            _ => Err(ClientError::error(
+                SqlState::INTERNAL_ERROR,
+                "the statement is not local",
+            )),
+        }
+    }
+
+    fn begin(&mut self, text: &str, read_only: bool) -> Answer {
+        let tag = if starts_with(text, "start") {
+            "START TRANSACTION"
+        } else {
+            "BEGIN"
+        };
+        if self.tx.in_block() {
+            let warning = ClientError::error(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "there is already a transaction in progress",
+            );
+            return Answer::Warned(warning, tag);
+        }
+        self.tx = Tx::Deferred(Prelude::begin(text, read_only));
+        Answer::Tag(tag)
+    }
+
+    /// Nothing was done in it, so committing and rolling back are the same. AND CHAIN begins the
+    /// next transaction as this one was begun.
+    fn end_deferred(&mut self, text: &str, tag: &'static str) -> Answer {
+        let words: Vec<String> = text
+            .split_whitespace()
+            .map(str::to_ascii_lowercase)
+            .collect();
+        let chained = words.ends_with(&["and".into(), "chain".into()]);
+        if let (true, Tx::Deferred(prelude)) = (chained, &mut self.tx) {
+            prelude.statements.truncate(1);
+        } else {
+            self.tx = Tx::Idle;
+        }
+        Answer::Tag(tag)
+    }
+
+    fn answer_failed(&mut self, statement: &Statement, text: &str) -> Result<Answer, ClientError> {
+        let ends = matches!(statement.effect, Effect::Commit | Effect::Rollback);
+        if ends && !starts_with(text, "prepare") {
+            self.tx = Tx::Idle;
+            return Ok(Answer::Tag("ROLLBACK"));
+        }
+        if matches!(statement.plan, Plan::Local(LocalOp::Empty)) {
+            return Ok(Answer::Empty);
+        }
+        Err(ClientError::error(
+            SqlState::IN_FAILED_SQL_TRANSACTION,
+            "current transaction is aborted, commands ignored until end of transaction block",
+        ))
+    }
+
+    async fn discard_all(&mut self) -> Result<Answer, ClientError> {
+        if self.tx.in_block() || self.batch_open {
+            return Err(ClientError::error(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "DISCARD ALL cannot run inside a transaction block",
+            ));
+        }
+        self.named.clear();
+        self.unnamed = None;
+        self.gucs.discard();
+        self.unpin().await;
+        Ok(Answer::Tag("DISCARD ALL"))
+    }
+
+    /// Writes an answer out. `described`: a RowDescription was asked for and sent before.
+    pub(super) fn write_answer(&mut self, answer: &Answer, described: bool) {
+        let out = &mut self.port.output;
+        match answer {
+            Answer::Tag(tag) => wire::command_complete(out, tag),
+            Answer::Warned(warning, tag) => {
+                wire::notice(out, "WARNING", warning);
+                wire::command_complete(out, tag);
+            }
+            Answer::Empty => wire::empty_message(out, b'I'),
+            Answer::Explain(lines) => {
+                if !described {
+                    wire::row_description_text(out, &[EXPLAIN_COLUMN]);
+                }
+                for line in lines {
+                    wire::text_row(out, &[line]);
+                }
+                wire::command_complete(out, "EXPLAIN");
+            }
+        }
+    }
+
+    /// Ends a query that pgdrover answered.
+    pub(super) async fn ready(&mut self) -> Result<(), End> {
+        let status = self.status();
+        wire::ready_for_query(&mut self.port.output, status);
+        // With more frames at hand the answers may travel together.
+        if self.port.input.len() == self.kept {
+            self.port.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+fn starts_with(text: &str, word: &str) -> bool {
+    text.trim_start()
+        .get(..word.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(word))
+}

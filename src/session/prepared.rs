@@ -1,0 +1,68 @@
+//! Prepared statements: one name space for each client, one statement on a server for each text.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::backend::StatementId;
+use crate::router::{Routed, Router};
+
+/// A parsed statement of a client.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its number on the servers; 0 for the unnamed statement, which has none.
+    pub id: StatementId,
+    /// Its text, as the client sent it.
+    pub sql: Box<str>,
+    /// The declared parameter types.
+    pub types: Vec<u32>,
+    /// Its plan.
+    pub routed: Routed,
+}
+
+type Key = (Box<str>, Vec<u32>);
+
+#[derive(Default)]
+struct State {
+    known: HashMap<Key, Weak<Prepared>, foldhash::fast::RandomState>,
+    next: StatementId,
+    purge_at: usize,
+}
+
+/// The statements that any client of a database has prepared by name: the same text and types are
+/// one statement on the servers. Those that no client has any more are forgotten.
+#[derive(Default)]
+pub struct Statements {
+    state: Mutex<State>,
+}
+
+impl Statements {
+    /// The statement of this text and these types.
+    pub fn intern(&self, router: &Router, sql: &str, types: Vec<u32>) -> Arc<Prepared> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Box::from(sql), types);
+        if let Some(known) = state.known.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        if state.known.len() >= state.purge_at {
+            state.known.retain(|_, s| s.strong_count() > 0);
+            state.purge_at = 1024.max(state.known.len() * 2);
+        }
+        // A text that is prepared again after it was forgotten gets a new number: the old one may
+        // still exist on some server under a plan that a change of the schema made stale.
+        state.next += 1;
+        let prepared = Arc::new(unnamed(router, sql, key.1.clone(), state.next));
+        state.known.insert(key, Arc::downgrade(&prepared));
+        prepared
+    }
+}
+
+/// A statement with a number of the caller's choice.
+pub(super) fn unnamed(router: &Router, sql: &str, types: Vec<u32>, id: StatementId) -> Prepared {
+    let routed = router.route(sql, &types);
+    Prepared {
+        id,
+        sql: sql.into(),
+        types,
+        routed,
+    }
+}

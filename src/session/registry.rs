@@ -1,0 +1,81 @@
+//! The live sessions by their cancel keys, and how many there are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use subtle::ConstantTimeEq;
+
+use crate::backend::{CancelSlot, Tls};
+
+struct Entry {
+    secret: i32,
+    slot: Arc<CancelSlot>,
+}
+
+/// Every session that has logged in.
+#[derive(Default)]
+pub struct Registry {
+    sessions: Mutex<HashMap<i32, Entry>>,
+}
+
+/// A session's place in the registry; leaving is dropping it.
+pub struct Registered {
+    registry: Arc<Registry>,
+    /// The number that stands for a process id.
+    pub pid: i32,
+    /// The secret that a cancel must know.
+    pub secret: i32,
+    /// What a cancel would hit.
+    pub slot: Arc<CancelSlot>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Entry>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a session under a number that no other has.
+    pub fn enter(self: &Arc<Self>) -> Registered {
+        let mut sessions = self.lock();
+        let pid = loop {
+            let pid = rand::random::<i32>() & i32::MAX;
+            if pid != 0 && !sessions.contains_key(&pid) {
+                break pid;
+            }
+        };
+        let (secret, slot) = (rand::random(), Arc::new(CancelSlot::default()));
+        sessions.insert(
+            pid,
+            Entry {
+                secret,
+                slot: slot.clone(),
+            },
+        );
+        Registered {
+            registry: self.clone(),
+            pid,
+            secret,
+            slot,
+        }
+    }
+
+    /// Cancels what the session with this key runs; a wrong key changes nothing.
+    pub async fn cancel(&self, pid: i32, secret: i32, tls: &Tls) {
+        let slot = {
+            let sessions = self.lock();
+            sessions
+                .get(&pid)
+                .filter(|e| bool::from(e.secret.to_be_bytes().ct_eq(&secret.to_be_bytes())))
+                .map(|e| e.slot.clone())
+        };
+        if let Some(slot) = slot {
+            slot.fire(tls).await;
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.pid);
+    }
+}

@@ -1,0 +1,229 @@
+//! What all sessions share, and the way of a connection into a session.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info};
+
+use super::auth::{self, Failed, Secret, authenticate};
+use super::client::{Client, Identity};
+use super::prepared::Statements;
+use super::registry::Registry;
+use super::startup::{Hello, Startup, negotiate};
+use super::{Settings, gucs};
+use crate::backend::{Credentials, PoolMode, Pools};
+use crate::error::{ClientError, SqlState};
+use crate::router::Router;
+use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
+use crate::topology::{FailureReporter, Topology};
+use crate::wire::{self, Port, Stream};
+
+/// A user who may log in.
+#[derive(Debug)]
+pub struct User {
+    /// What proves it.
+    pub secret: Option<Secret>,
+    /// As whom it works on the servers.
+    pub credentials: Credentials,
+    /// When its server connections go back to their pool.
+    pub pool_mode: PoolMode,
+}
+
+/// A database that clients may name.
+pub struct Served {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Text to plan.
+    pub router: Router,
+    /// The prepared statements of all its clients.
+    pub statements: Statements,
+    /// Metrics of its clients.
+    pub metrics: ClientMetrics,
+    /// Metrics of its router.
+    pub routes: RouteMetrics,
+    welcomes: Mutex<HashMap<(String, Arc<str>), Parameters>>,
+    proven: Mutex<HashSet<Arc<str>>>,
+}
+
+/// What a server reported about itself and the session, as (name, value).
+pub(super) type Parameters = Arc<[(String, String)]>;
+
+/// How many different startup settings are remembered for each database.
+const MAX_WELCOMES: usize = 256;
+
+impl Served {
+    /// A database with its router.
+    pub fn new(name: &str, router: Router) -> Self {
+        Served {
+            name: name.into(),
+            router,
+            statements: Statements::default(),
+            metrics: ClientMetrics::new(name),
+            routes: RouteMetrics::new(name),
+            welcomes: Mutex::default(),
+            proven: Mutex::default(),
+        }
+    }
+
+    /// Whether a settings script has worked on a server before, so that a statement may follow it
+    /// without waiting.
+    pub(super) fn is_proven(&self, script: &Arc<str>) -> bool {
+        script.is_empty()
+            || self
+                .proven
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(script)
+    }
+
+    pub(super) fn prove(&self, script: &Arc<str>) {
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven.len() >= MAX_WELCOMES {
+            proven.clear();
+        }
+        proven.insert(script.clone());
+    }
+
+    /// The parameters that a server reported to a session of this user with these settings, if one
+    /// has logged in before.
+    pub(super) fn welcome(&self, user: &str, script: &Arc<str>) -> Option<Parameters> {
+        let welcomes = self.welcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        welcomes.get(&(user.to_owned(), script.clone())).cloned()
+    }
+
+    pub(super) fn remember_welcome(&self, user: &str, script: &Arc<str>, parameters: &Parameters) {
+        let mut welcomes = self.welcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        if welcomes.len() >= MAX_WELCOMES {
+            welcomes.clear();
+        }
+        welcomes.insert((user.to_owned(), script.clone()), parameters.clone());
+    }
+}
+
+/// Everything that a session needs and does not own.
+pub struct Service {
+    /// `[session]`.
+    pub settings: Settings,
+    /// TLS towards clients, if a certificate is configured.
+    pub acceptor: Option<TlsAcceptor>,
+    /// Who may log in.
+    pub users: HashMap<String, Arc<User>>,
+    /// The databases by name.
+    pub databases: BTreeMap<String, Arc<Served>>,
+    /// The picture of the cluster.
+    pub topology: watch::Receiver<Arc<Topology>>,
+    /// Connections to the servers.
+    pub pools: Arc<Pools>,
+    /// The live sessions.
+    pub registry: Arc<Registry>,
+    /// Where failures of servers are reported.
+    pub reports: FailureReporter,
+    /// What makes the salt of a user who does not exist steady, and unlike another process's.
+    pub process_secret: [u8; 32],
+    /// Becomes true when pgdrover stops: sessions end at their next transaction boundary.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// Serves one connection from its first byte to its last. `admitted` is false when as many clients
+/// are connected as may be: the client is told, but a cancel request is still carried out.
+pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted: bool) {
+    let acceptor = service.acceptor.as_ref();
+    let limit = service.settings.client_login_timeout;
+    let deadline = tokio::time::Instant::now() + limit;
+    let startup = negotiate(stream, acceptor, service.settings.client_tls_mode);
+    let startup = match tokio::time::timeout_at(deadline, startup).await {
+        Ok(Ok(startup)) => startup,
+        Ok(Err(error)) => return debug!(%peer, %error, "connection ended before a startup packet"),
+        Err(_) => return info!(%peer, ?limit, "no startup packet in time"),
+    };
+    match startup {
+        Startup::Cancel { pid, secret } => {
+            service
+                .registry
+                .cancel(pid, secret, service.pools.tls())
+                .await;
+        }
+        Startup::Refused(port, error) => refuse(port, &peer, &error).await,
+        Startup::Session(hello) if !admitted => {
+            let error = ClientError::fatal(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "too many clients are connected to pgdrover",
+            );
+            refuse(
+                hello.port,
+                &peer,
+                &error.hint("Raise listener.max_client_conn."),
+            )
+            .await;
+        }
+        Startup::Session(mut hello) => {
+            let login = tokio::time::timeout_at(deadline, login(&service, &mut hello));
+            let outcome = login.await.unwrap_or_else(|_| {
+                let error = ClientError::fatal(
+                    SqlState::INVALID_AUTHORIZATION,
+                    "canceling authentication due to timeout",
+                );
+                Err(Failed::Refused(error))
+            });
+            match outcome {
+                Ok(identity) => Client::new(service, *hello, identity, peer).run().await,
+                Err(Failed::Refused(error)) => refuse(hello.port, &peer, &error).await,
+                Err(Failed::Lost(error)) => debug!(%peer, %error, "connection lost during login"),
+            }
+        }
+    }
+}
+
+async fn refuse(mut port: Port, peer: &str, error: &ClientError) {
+    info!(%peer, code = %error.code, error = %error.message, "connection refused");
+    wire::error_response(&mut port.output, error);
+    let _ = port.flush().await;
+}
+
+/// From the startup packet to an authenticated user of a database that exists. The database is
+/// looked up only afterwards, so that a stranger cannot probe for names.
+async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed> {
+    if let Some(options) = &hello.unsupported {
+        wire::negotiate_version(&mut hello.port.output, options);
+    }
+    let user = service.users.get(&hello.user);
+    let auth = service.settings.auth_type;
+    let secret = user.and_then(|u| u.secret.as_ref());
+    authenticate(
+        &mut hello.port,
+        auth,
+        &hello.user,
+        secret,
+        &service.process_secret,
+    )
+    .await?;
+    let Some(user) = user else {
+        // Only `trust` comes here.
+        return Err(Failed::Refused(
+            ClientError::fatal(
+                SqlState::INVALID_AUTHORIZATION,
+                format!("role \"{}\" does not exist", hello.user),
+            )
+            .hint("Add it under [[users]]."),
+        ));
+    };
+    let Some(served) = service.databases.get(&hello.database) else {
+        return Err(Failed::Refused(
+            ClientError::fatal(
+                SqlState::INVALID_CATALOG_NAME,
+                format!("database \"{}\" does not exist", hello.database),
+            )
+            .hint("Databases are declared under [[databases]]."),
+        ));
+    };
+    auth::accepted(&mut hello.port);
+    let settings = hello.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let gucs = gucs::Gucs::new(settings);
+    Ok(Identity {
+        user: user.clone(),
+        served: served.clone(),
+        gucs,
+    })
+}

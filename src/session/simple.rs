@@ -1,0 +1,248 @@
+//! The simple protocol: one Query message, one or more statements, one ReadyForQuery.
+
+use std::time::Instant;
+
+use super::client::{Client, End};
+use super::run::{Place, Ran};
+use crate::backend::Sent;
+use crate::error::{ClientError, SqlState};
+use crate::executor::{Failure, Progress, Touched};
+use crate::plan::{Access, Decision, Effect, Kind};
+use crate::router::{NoParams, Routed};
+use crate::sharding::ShardId;
+use crate::wire::{self, Header};
+
+impl Client {
+    /// Query (`Q`).
+    pub(super) async fn query(&mut self, header: Header) -> Result<(), End> {
+        // A simple query ends the unnamed statement and portal, and whatever batch was open.
+        self.run_batch(false).await?;
+        self.unnamed = None;
+        let started = Instant::now();
+        let body = self.body(header);
+        let Some(text) = wire::first_cstr(body).filter(|t| t.len() + 1 == body.len()) else {
+            return Err(End::Fatal(ClientError::fatal(
+                SqlState::PROTOCOL_VIOLATION,
+                "invalid string in message",
+            )));
+        };
+        let sql = String::from_utf8_lossy(text).into_owned();
+        self.served.metrics.bytes_received(header.total as u64);
+        if self.cluster.is_none()
+            && let Err(error) = self.refresh_cluster()
+        {
+            return self.refuse_query(header, &error).await;
+        }
+        let routed = self.served.router.route(&sql, &[]);
+        self.count_route(&routed);
+        if let [statement] = &routed.shape.statements[..]
+            && self.is_local(statement, &sql, true)
+        {
+            return match self.answer(statement, &sql, &NoParams).await {
+                Ok(answer) => {
+                    self.drop_frame(header);
+                    self.write_answer(&answer, false);
+                    self.ready().await
+                }
+                Err(error) => self.refuse_query(header, &error).await,
+            };
+        }
+        match self.place(&sql, &routed) {
+            Ok(place) => self.run_query(header, &sql, &routed, place, started).await,
+            Err(error) => self.refuse_query(header, &error).await,
+        }
+    }
+
+    pub(super) fn count_route(&self, routed: &Routed) {
+        if routed.cached {
+            self.served.routes.cache_hit();
+        } else {
+            self.served.routes.cache_miss();
+        }
+    }
+
+    /// Where a text of one or more statements runs.
+    fn place(&self, sql: &str, routed: &Routed) -> Result<Place, ClientError> {
+        let statements = &routed.shape.statements;
+        let router = &self.served.router;
+        let decision = match &statements[..] {
+            [_] => router.decide(sql, routed, 0, &NoParams),
+            _ => router.decide_all(sql, routed, &NoParams),
+        };
+        let shard = self.decided(decision)?;
+        let access = statements
+            .iter()
+            .map(access_of)
+            .fold(Access::Read, stricter);
+        let touches = statements
+            .iter()
+            .map(|s| Self::touches(shard, s))
+            .max()
+            .unwrap_or(Touched::Nothing);
+        Ok(Place {
+            shard,
+            access,
+            touches,
+        })
+    }
+
+    /// The shard of a decision, `None` for any; an error if it is not to be run.
+    pub(super) fn decided(&self, decision: Decision) -> Result<Option<ShardId>, ClientError> {
+        match decision {
+            Decision::Shard(shard) => Ok(Some(shard)),
+            Decision::AnyShard => Ok(None),
+            Decision::Refused(error) => {
+                self.served.routes.refused();
+                Err(error)
+            }
+            Decision::Local => Err(ClientError::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "this statement cannot be combined with others in one message",
+            )
+            .hint("Send it by itself.")),
+        }
+    }
+
+    async fn run_query(
+        &mut self,
+        header: Header,
+        sql: &str,
+        routed: &Routed,
+        place: Place,
+        started: Instant,
+    ) -> Result<(), End> {
+        let in_block = self.tx.in_block();
+        let mut may_retry = place.access == Access::Read && !in_block && self.pinned.is_none();
+        loop {
+            if let Err(error) = self.acquire(place).await {
+                return self.refuse_query(header, &error).await;
+            }
+            let Some(held) = &mut self.held else {
+                return Ok(());
+            };
+            let conn = held.lease.conn();
+            let frame = &self.port.input.bytes()[..header.total];
+            conn.port.output.put(frame);
+            conn.ledger.sent(Sent::Query, true);
+            self.kept = header.total;
+            let mut progress = Progress::default();
+            let outcome = self.exchange(&mut progress).await;
+            let untouched = self.kept == header.total && progress.to_client == 0;
+            if let Err(Failure::Server { .. }) = outcome
+                && may_retry
+                && untouched
+            {
+                // Nothing came back and nothing was changed: another server may answer.
+                may_retry = false;
+                self.kept = 0;
+                if let Err(failure) = outcome {
+                    self.lost(failure, &progress, false).await?;
+                }
+                continue;
+            }
+            self.port.input.consume(self.kept);
+            self.kept = 0;
+            self.served.metrics.bytes_sent(progress.to_client);
+            return match outcome {
+                Ok(()) => {
+                    let ran = routed.shape.statements.iter().map(|statement| Ran {
+                        statement,
+                        text: sql.get(statement.span.clone()).unwrap_or(sql),
+                    });
+                    let seconds = started.elapsed().as_secs_f64();
+                    self.note_effects(ran, &progress, seconds);
+                    self.batch_open = false;
+                    self.boundary(&progress).await;
+                    Ok(())
+                }
+                Err(failure) => {
+                    let commits = routed
+                        .shape
+                        .statements
+                        .iter()
+                        .any(|s| s.effect == Effect::Commit);
+                    let writes = !in_block
+                        && place.access == Access::Write
+                        && routed
+                            .shape
+                            .statements
+                            .iter()
+                            .any(|s| s.kind != Kind::Session);
+                    let error = self.lost(failure, &progress, commits || writes).await?;
+                    self.served.metrics.error(error.code.code());
+                    wire::error_response(&mut self.port.output, &error);
+                    self.ready().await
+                }
+            };
+        }
+    }
+
+    async fn refuse_query(&mut self, header: Header, error: &ClientError) -> Result<(), End> {
+        self.drop_frame(header);
+        self.refuse(error).await?;
+        self.ready().await
+    }
+
+    /// FunctionCall (`F`): relayed where one server has everything, refused elsewhere.
+    pub(super) async fn function_call(&mut self, header: Header) -> Result<(), End> {
+        self.run_batch(false).await?;
+        if let Err(error) = self.refresh_cluster() {
+            return self.refuse_query(header, &error).await;
+        }
+        if self.shard_count() > 1 {
+            let error = ClientError::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "function calls by the fast-path protocol cannot be routed to a shard",
+            );
+            return self
+                .refuse_query(header, &error.hint("Use SELECT function(...)."))
+                .await;
+        }
+        let place = Place {
+            shard: Some(ShardId(0)),
+            access: Access::Write,
+            touches: Touched::Wrote,
+        };
+        if let Err(error) = self.acquire(place).await {
+            return self.refuse_query(header, &error).await;
+        }
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        let conn = held.lease.conn();
+        conn.port
+            .output
+            .put(&self.port.input.bytes()[..header.total]);
+        conn.ledger.sent(Sent::Query, true);
+        self.kept = header.total;
+        let mut progress = Progress::default();
+        let outcome = self.exchange(&mut progress).await;
+        self.port.input.consume(self.kept);
+        self.kept = 0;
+        match outcome {
+            Ok(()) => {
+                self.boundary(&progress).await;
+                Ok(())
+            }
+            Err(failure) => {
+                let error = self.lost(failure, &progress, true).await?;
+                wire::error_response(&mut self.port.output, &error);
+                self.ready().await
+            }
+        }
+    }
+}
+
+/// The access that a statement needs: a block that declares itself READ ONLY may begin on a
+/// replica, any other begins on the primary.
+pub(super) fn access_of(statement: &crate::plan::Statement) -> Access {
+    match statement.effect {
+        Effect::Begin { read_only: true } => Access::Read,
+        Effect::Begin { .. } => Access::Write,
+        _ => statement.access,
+    }
+}
+
+pub(super) fn stricter(a: Access, b: Access) -> Access {
+    if a == Access::Write { a } else { b }
+}
