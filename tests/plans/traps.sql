@@ -600,7 +600,7 @@ DELETE FROM notifications WHERE user_id = 42
 -- row delete: SC sum of the tags, 2pc, later
 DELETE FROM notifications
 
--- row delete: X
+-- row delete: S0
 DELETE FROM ONLY notifications WHERE user_id = 42
 
 -- row merge: X

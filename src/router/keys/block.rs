@@ -274,7 +274,10 @@ impl Analyzer<'_> {
         if let Some(Distinct::On(list)) = &select.distinct {
             relation.transparent = false;
             let all = 0..scope.sources.len();
-            if !list.iter().any(|e| self.column(e, scope, all.clone()).is_some()) {
+            if !list
+                .iter()
+                .any(|e| self.column(e, scope, all.clone()).is_some())
+            {
                 relation.whole = Some("DISTINCT ON");
             }
         }
