@@ -27,6 +27,8 @@ pub(super) fn normalized(text: &str) -> Option<String> {
             edits.push((word.span.start..end(3), "for update"));
         } else if word.is("for") && is(1, "key") && is(2, "share") {
             edits.push((word.span.start..end(2), "for share"));
+        } else if word.is("only") && n > 0 && names_table(&words[n - 1]) && !sign(1, "(") {
+            edits.push((word.span.clone(), " "));
         } else if word.is("isnull") && n > 0 {
             edits.push((word.span.clone(), "is null"));
         } else if word.is("notnull") && n > 0 {
@@ -53,6 +55,11 @@ pub(super) fn normalized(text: &str) -> Option<String> {
         out.replace_range(range, with);
     }
     Some(out)
+}
+
+/// Whether a table's name follows this word.
+fn names_table(word: &Word) -> bool {
+    word.is("from") || word.is("join") || word.is("update") || word.is("into")
 }
 
 /// Plans by keywords.

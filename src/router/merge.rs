@@ -46,6 +46,8 @@ fn describe_query(query: &Query, findings: &Findings) -> Described {
     let mut steps: Vec<String> = Vec::new();
     if findings.whole == Some(AGGREGATE) {
         steps.push(aggregation(select)?);
+    } else if findings.whole == Some("DISTINCT ON") {
+        return Err("DISTINCT ON without the key".into());
     } else if findings.whole == Some("DISTINCT") {
         steps.push("distinct".into());
     }

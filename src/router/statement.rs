@@ -246,6 +246,16 @@ impl Context<'_> {
     /// A statement that the parser must understand.
     fn parsed(&self, words: &[Word], span: &Range<usize>) -> Draft {
         let text = analysis_text(self.sql, self.scan, span);
+        // The parser takes ONLY for a name.
+        let only = words.iter().any(|w| w.is("only"));
+        match only
+            .then(|| fallback::normalized(&text))
+            .flatten()
+            .and_then(|t| parse(&t))
+        {
+            Some(ast) => return self.analyzed(&ast),
+            None => {}
+        }
         match parse(&text) {
             Some(ast) => self.analyzed(&ast),
             None => match fallback::normalized(&text).and_then(|text| parse(&text)) {
