@@ -5,5 +5,6 @@
 
 mod config;
 mod demo;
+mod session_same;
 mod support;
 mod tidy;
