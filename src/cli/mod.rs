@@ -1,9 +1,11 @@
 //! The command line: one file for each subcommand, and the table of them.
 
 mod check;
+mod demo;
 mod hash;
 mod report;
 mod ring;
+mod route;
 mod serve;
 
 use std::fmt::Display;
@@ -34,7 +36,9 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Ring(ring::Args),
+    Route(route::Args),
     Hash(hash::Args),
+    Demo(demo::Args),
 }
 
 impl Command {
@@ -43,7 +47,9 @@ impl Command {
             Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
+            Command::Route(args) => route::run(args),
             Command::Hash(args) => hash::run(args),
+            Command::Demo(args) => demo::run(args),
         }
     }
 }

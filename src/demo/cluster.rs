@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use rand::Rng;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
 
 use super::account::Account;
 use super::install::Install;
@@ -293,8 +295,10 @@ fn make_dir(dir: Option<&Path>, account: Account) -> Result<PathBuf, Error> {
             .tempdir()
             .map_err(Error::io("make a temporary folder"))?;
         account.own(made.path())?;
+        account.check(made.path())?;
         return Ok(made.keep());
     };
+    let is_new = !dir.exists();
     std::fs::create_dir_all(dir).map_err(Error::file("make", dir))?;
     let mut entries = std::fs::read_dir(dir).map_err(Error::file("read", dir))?;
     if entries.next().is_some() {
@@ -304,6 +308,13 @@ fn make_dir(dir: Option<&Path>, account: Account) -> Result<PathBuf, Error> {
         )));
     }
     account.own(dir)?;
+    if let Err(error) = account.check(dir) {
+        if is_new {
+            // What remains if this fails is an empty folder.
+            let _ = std::fs::remove_dir(dir);
+        }
+        return Err(error);
+    }
     dir.canonicalize().map_err(Error::file("resolve", dir))
 }
 
@@ -392,7 +403,8 @@ impl Builder {
             .args(["--no-sync", "--no-instructions", "--data-checksums"])
             .arg("--pwfile")
             .arg(self.dir.join("superuser-password"));
-        run("initdb", initdb).await?;
+        // Killed, its servers would leave shared memory behind: it may finish.
+        run("initdb", initdb, Duration::from_secs(3)).await?;
         let conf = server.data_dir.join("postgresql.conf");
         let mut text = std::fs::read_to_string(&conf).map_err(Error::file("read", &conf))?;
         text.push_str(&format!("\ninclude '{DEMO_CONF}'\n"));
@@ -449,7 +461,7 @@ impl Builder {
         .args(["--checkpoint=fast", "--no-sync", "-X", "stream", "-D"])
         .arg(&server.data_dir)
         .env("PGPASSWORD", &self.replication_password);
-        run("pg_basebackup", copy).await?;
+        run("pg_basebackup", copy, Duration::ZERO).await?;
         let upstream = format!(
             "primary_conninfo = 'host=127.0.0.1 port={primary_port} user={REPLICATOR} password={}'\n",
             self.replication_password
@@ -501,22 +513,59 @@ impl Builder {
     }
 }
 
-/// Runs one of PostgreSQL's programs to its end; dropping the future kills it.
-async fn run(program: &'static str, command: std::process::Command) -> Result<(), Error> {
+/// Runs one of PostgreSQL's programs to its end; dropping the future ends it.
+async fn run(
+    name: &'static str,
+    command: std::process::Command,
+    patience: Duration,
+) -> Result<(), Error> {
     let mut command = tokio::process::Command::from(command);
     // A group of its own, as for the servers: Ctrl-C is pgdrover's alone.
-    command
-        .kill_on_drop(true)
-        .stdin(Stdio::null())
-        .process_group(0);
-    let output = command.output().await;
-    let output = output.map_err(Error::io(format!("run {program}")))?;
-    if output.status.success() {
+    command.process_group(0).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let said = || Error::io(format!("run {name}"));
+    let mut program = Program {
+        child: command.spawn().map_err(said())?,
+        patience,
+    };
+    let mut output = String::new();
+    if let Some(mut stderr) = program.child.stderr.take() {
+        stderr.read_to_string(&mut output).await.map_err(said())?;
+    }
+    let status = program.child.wait().await.map_err(said())?;
+    if status.success() {
         return Ok(());
     }
     Err(Error::Program {
-        program,
-        status: output.status.to_string(),
-        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        program: name,
+        status: status.to_string(),
+        output: output.trim().to_owned(),
     })
+}
+
+/// A running program. Dropping it waits a little for its end, then kills its whole group.
+struct Program {
+    child: tokio::process::Child,
+    patience: Duration,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let group = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        // Without an id it has ended and was reaped.
+        let Some(group) = group else {
+            return;
+        };
+        let until = Instant::now() + self.patience;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > until {
+                // Every member may have ended just now.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }

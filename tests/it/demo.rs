@@ -125,7 +125,9 @@ async fn loading_fills_every_table() {
         .dbname(demo::DATABASE);
     let users = demo::user_ids(150, Sharding::Modulo, 1);
     let done = AtomicUsize::new(0);
-    let count_user = || drop(done.fetch_add(1, Ordering::Relaxed));
+    let count_user = || {
+        done.fetch_add(1, Ordering::Relaxed);
+    };
     demo::load(&target, &users, count_user).await.unwrap();
     assert_eq!(done.into_inner(), users.len());
 

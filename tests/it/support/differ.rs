@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+
 use pgdrover::demo;
 
 use super::daemon::{Running, Setup};
 use super::database::TestDb;
 use super::raw::{Frame, Raw};
+
+/// Less than what the raw client waits for a frame.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes to send, and when the answer to them is complete.
 #[derive(Clone, Debug)]
@@ -101,9 +105,12 @@ impl Pair {
                 Until::Ready(n) => Expect::Ready(n),
                 Until::Tag(tags) => Expect::Tag(tags),
             };
-            let found = tokio::time::timeout(Duration::from_secs(20), expect(&mut through, until))
-                .await
-                .map_err(|_| format!("step {i}: no answer; wanted {wanted:#?}"))?;
+            let mut found = Vec::new();
+            let complete = expect(&mut through, until, &mut found);
+            let complete = tokio::time::timeout(PATIENCE, complete).await;
+            if complete.is_err() {
+                return Err(format!("step {i}: only {found:#?} of {wanted:#?}"));
+            }
             let (wanted, found) = (normal(wanted), normal(found));
             if wanted != found {
                 return Err(format!(
@@ -131,11 +138,11 @@ enum Expect {
 }
 
 async fn gather(raw: &mut Raw, until: Until) -> Vec<Frame> {
+    let mut frames = Vec::new();
     match until {
-        Until::Ready(n) => expect(raw, Expect::Ready(n)).await,
-        Until::Tag(tags) => expect(raw, Expect::Tag(tags)).await,
+        Until::Ready(n) => expect(raw, Expect::Ready(n), &mut frames).await,
+        Until::Tag(tags) => expect(raw, Expect::Tag(tags), &mut frames).await,
         Until::Quiet => {
-            let mut frames = Vec::new();
             while let Some(frame) = raw.frame_within(Duration::from_millis(100)).await {
                 frames.push(frame);
             }
@@ -144,23 +151,22 @@ async fn gather(raw: &mut Raw, until: Until) -> Vec<Frame> {
     }
 }
 
-async fn expect(raw: &mut Raw, expect: Expect) -> Vec<Frame> {
-    let mut frames = Vec::new();
+async fn expect(raw: &mut Raw, expect: Expect, frames: &mut Vec<Frame>) {
     let mut ready = 0;
     loop {
         match expect {
-            Expect::Ready(n) if ready >= n => return frames,
-            Expect::Count(n) if frames.len() >= n => return frames,
+            Expect::Ready(n) if ready >= n => return,
+            Expect::Count(n) if frames.len() >= n => return,
             _ => {}
         }
         let Some(frame) = raw.frame().await else {
-            return frames;
+            return;
         };
         ready += usize::from(frame.tag == b'Z');
         let last = matches!(expect, Expect::Tag(tags) if tags.contains(&frame.tag));
         frames.push(frame);
         if last {
-            return frames;
+            return;
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::say;
 
 /// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a stream must be.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -114,7 +114,8 @@ impl Raw {
     async fn fill(&mut self) -> bool {
         let read = self.stream.read_buf(&mut self.input);
         let read = tokio::time::timeout(PATIENCE, read).await;
-        matches!(read.expect("an answer in time"), Ok(n) if n > 0)
+        let read = read.unwrap_or_else(|_| panic!("no answer in time; so far {:?}", self.input));
+        matches!(read, Ok(n) if n > 0)
     }
 
     /// The next bytes as they are; `None` at the end of the stream.
