@@ -146,9 +146,9 @@ async fn gather(raw: &mut Raw, until: Until) -> Vec<Frame> {
             while let Some(frame) = raw.frame_within(Duration::from_millis(100)).await {
                 frames.push(frame);
             }
-            frames
         }
     }
+    frames
 }
 
 async fn expect(raw: &mut Raw, expect: Expect, frames: &mut Vec<Frame>) {
