@@ -267,7 +267,8 @@ def copy(conn, user, worker):
 
 def cursors(conn, user):
     with conn.transaction():
-        conn.execute("INSERT INTO devices SELECT %s, 'c' || g FROM generate_series(1, 100) g", (user,))
+        values = ", ".join(f"(%(user)s, 'c{n}')" for n in range(1, 101))
+        conn.execute(f"INSERT INTO devices (user_id, token) VALUES {values}", {"user": user})
         with conn.cursor(name="walk", scrollable=True) as cur:
             cur.itersize = 17
             cur.execute("SELECT token FROM devices WHERE user_id = %s AND token LIKE 'c%%' ORDER BY length(token), token", (user,))
