@@ -330,7 +330,7 @@ impl Context<'_> {
     fn keep_known_keys(&self, ast: &Ast, draft: &mut Draft) {
         let findings = keys::analyze(self.schema, &self.scan.literals, self.param_types, ast);
         if let Ok(findings) = findings
-            && findings.splits
+            && (findings.splits || findings.moves)
         {
             draft.plan = Plan::Single(Target::Keys(findings.assigned));
             draft.assigns = true;

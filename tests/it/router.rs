@@ -89,6 +89,7 @@ fn bound(annotation: &str) -> Bound {
         ("int4", true) => Some(text.parse::<i32>().unwrap().to_be_bytes().to_vec()),
         ("int2", true) => Some(text.parse::<i16>().unwrap().to_be_bytes().to_vec()),
         ("int8", true) => Some(text.parse::<i64>().unwrap().to_be_bytes().to_vec()),
+        ("varchar", true) => Some(text.as_bytes().to_vec()),
         ("float8", true) => Some(text.parse::<f64>().unwrap().to_be_bytes().to_vec()),
         (other, true) => unreachable!("binary {other}"),
         (_, false) => Some(text.as_bytes().to_vec()),
