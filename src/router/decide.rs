@@ -257,7 +257,9 @@ impl Values<'_> {
             (oid, _) => oid,
         };
         let known = declared == 0 || of_type(declared, key_type);
-        match key_type.decode_param(declared, param.binary, bytes) {
+        // The binary form of text is the text.
+        let binary = param.binary && !textual(param.declared_type);
+        match key_type.decode_param(declared, binary, bytes) {
             // Assigning may convert what comparing would refuse.
             Err(KeyError::Malformed) if !known => Err(KeyError::Unknown),
             read => read,

@@ -15,6 +15,12 @@ pub(super) type Described = Result<Merge, Box<str>>;
 
 /// Decides where an analysed statement runs.
 pub(super) fn place(findings: &Findings, print: &Footprint, merge: &Described) -> Draft {
+    if let Some(name) = &print.dynamic {
+        return refused(
+            format!("{name}() may read rows of any shard"),
+            "Name a shard: /* pgdrover: shard=0 */.",
+        );
+    }
     let sharded = !findings.groups.is_empty() || !findings.assigned.is_empty();
     if let Some((home, table)) = findings.homes.first() {
         return home_table(findings, *home, table, sharded);

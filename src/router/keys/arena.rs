@@ -44,6 +44,11 @@ impl Arena {
         node
     }
 
+    /// How many nodes there are: the time that [`Arena::groups`] takes grows with its cube.
+    pub(super) fn len(&self) -> usize {
+        self.parent.len()
+    }
+
     /// How many sharded references there are so far.
     pub(super) fn reference_count(&self) -> usize {
         self.references.len()
@@ -137,8 +142,9 @@ impl Arena {
         for via in 0..n {
             for from in 0..n {
                 if reach[from][via] {
-                    for to in 0..n {
-                        reach[from][to] |= reach[via][to];
+                    let onward = reach[via].clone();
+                    for (to, reached) in reach[from].iter_mut().zip(onward) {
+                        *to |= reached;
                     }
                 }
             }

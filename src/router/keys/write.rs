@@ -123,9 +123,6 @@ impl Analyzer<'_> {
                         // The new row's key is that of the row it comes from.
                         let target = self.arena.reference(table);
                         self.arena.edge(target, node);
-                        if self.out.groups.is_empty() && self.arena.reference_count() == 1 {
-                            self.barrier("INSERT … SELECT from tables that are not sharded");
-                        }
                     }
                 }
             }
