@@ -6,5 +6,6 @@
 mod config;
 mod demo;
 mod router;
+mod session_same;
 mod support;
 mod tidy;
