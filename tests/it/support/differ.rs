@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use pgdrover::demo;
 
 use super::daemon::{Running, Setup};
@@ -125,7 +124,9 @@ impl Pair {
         let (wanted, found) = (direct.until(b"Z").await, through.until(b"Z").await);
         let (wanted, found) = (normal(wanted), normal(found));
         if wanted != found {
-            return Err(format!("at the end\nPostgreSQL: {wanted:#?}\npgdrover:   {found:#?}"));
+            return Err(format!(
+                "at the end\nPostgreSQL: {wanted:#?}\npgdrover:   {found:#?}"
+            ));
         }
         Ok(())
     }
@@ -197,7 +198,10 @@ fn normal(frames: Vec<Frame>) -> Vec<String> {
                 format!("{} {}", frame.tag as char, texts.join(" "))
             }
             b'A' => format!("A {:?}", &frame.body[4..]),
-            b'T' => format!("T {:?}", String::from_utf8_lossy(&without_tables(&frame.body))),
+            b'T' => format!(
+                "T {:?}",
+                String::from_utf8_lossy(&without_tables(&frame.body))
+            ),
             _ => format!("{frame:?} {}", fingerprint(&frame.body)),
         })
         .collect()
