@@ -15,8 +15,7 @@ use crate::wire::{self, Header};
 impl Client {
     /// Query (`Q`).
     pub(super) async fn query(&mut self, header: Header) -> Result<(), End> {
-        // A simple query ends the unnamed statement and portal, and whatever batch was open.
-        self.run_batch(false).await?;
+        // A simple query ends the unnamed statement.
         self.unnamed = None;
         let started = Instant::now();
         let body = self.body(header);
@@ -156,9 +155,17 @@ impl Client {
             self.served.metrics.bytes_sent(progress.to_client);
             return match outcome {
                 Ok(()) => {
-                    let ran = routed.shape.statements.iter().map(|statement| Ran {
-                        statement,
-                        text: sql.get(statement.span.clone()).unwrap_or(sql),
+                    let statements = &routed.shape.statements;
+                    // The span is only meaningful among several: one alone may share its shape
+                    // with texts of another length.
+                    let alone = statements.len() == 1;
+                    let text = |span: &std::ops::Range<usize>| sql.get(span.clone()).unwrap_or(sql);
+                    let ran = statements.iter().map(|statement| {
+                        let text = match alone {
+                            true => sql.trim().trim_end_matches(';'),
+                            false => text(&statement.span),
+                        };
+                        Some(Ran { statement, text })
                     });
                     let seconds = started.elapsed().as_secs_f64();
                     self.note_effects(ran, &progress, seconds);
@@ -196,7 +203,6 @@ impl Client {
 
     /// FunctionCall (`F`): relayed where one server has everything, refused elsewhere.
     pub(super) async fn function_call(&mut self, header: Header) -> Result<(), End> {
-        self.run_batch(false).await?;
         if let Err(error) = self.refresh_cluster() {
             return self.refuse_query(header, &error).await;
         }

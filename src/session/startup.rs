@@ -224,8 +224,9 @@ fn read_parameters(parameters: BTreeMap<String, String>) -> Result<Parameters, C
     if out.database.is_empty() {
         out.database.clone_from(&out.user);
     }
+    // What the packet says by name comes after its options, and so counts.
     for (name, value) in parse_options(&options)? {
-        out.settings.insert(name, value);
+        out.settings.entry(name).or_insert(value);
     }
     Ok(out)
 }
