@@ -1,10 +1,12 @@
 //! The command line: one file for each subcommand, and the table of them.
 
 mod check;
+mod demo;
 mod hash;
 mod report;
 mod ring;
 mod route;
+mod serve;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -31,19 +33,23 @@ struct Cli {
 /// The table of subcommands: a row here and one in [`Command::run`] for each file beside this.
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Args),
     Check(check::Args),
     Ring(ring::Args),
     Route(route::Args),
     Hash(hash::Args),
+    Demo(demo::Args),
 }
 
 impl Command {
     fn run(self) -> ExitCode {
         match self {
+            Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(args),
             Command::Ring(args) => ring::run(args),
             Command::Route(args) => route::run(args),
             Command::Hash(args) => hash::run(args),
+            Command::Demo(args) => demo::run(args),
         }
     }
 }

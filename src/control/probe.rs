@@ -213,6 +213,8 @@ fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
 
 fn text(error: &tokio_postgres::Error) -> String {
     match error.source() {
+        // What the system says of a connection says it all.
+        Some(cause) if cause.is::<io::Error>() => cause.to_string(),
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }

@@ -13,7 +13,7 @@ use super::health::{Change, Outcome, Tracker, apply};
 use super::probe::{Probe, ProbeTls, ServerProbe, Target};
 use super::{Credentials, Settings};
 use crate::telemetry::metrics::HealthMetrics;
-use crate::topology::{Address, FailureReport, Health, Publisher, Topology};
+use crate::topology::{Address, FailureReport, Health, Publisher, Role, Topology};
 
 /// Two probes of one server are at least this far apart, however many failures are reported.
 const SPACING: Duration = Duration::from_millis(100);
@@ -73,15 +73,19 @@ async fn watch<P: Probe>(
     }
 }
 
+/// Where a server stands in the topology: database, shard, role. It may stand in several.
+type Place = (Arc<str>, Arc<str>, Role);
+
 /// A server under watch.
 struct Server<P> {
     target: Target,
     probe: Arc<P>,
-    /// One for each place where the server stands in the topology: database, shard, role.
-    metrics: HashMap<[Arc<str>; 3], HealthMetrics>,
+    metrics: HashMap<Place, HealthMetrics>,
     state: State,
     /// When the last probe began.
     last: Option<Instant>,
+    /// How the last probe ended, unless well.
+    trouble: Option<Outcome>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,7 +115,7 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
     /// Takes the servers of a new picture in, and forgets those that are gone.
     fn follow(&mut self, topology: &Topology) {
         let mut before = std::mem::take(&mut self.servers);
-        let mut metrics = HashMap::new();
+        let mut places = HashMap::new();
         for database in topology.databases.values() {
             for shard in &database.shards {
                 for server in &shard.servers {
@@ -119,12 +123,8 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
                         address: server.address.clone(),
                         dbname: shard.dbname.clone(),
                     };
-                    let place = [
-                        database.name.clone(),
-                        shard.name.clone(),
-                        server.role.as_str().into(),
-                    ];
-                    metrics
+                    let place = (database.name.clone(), shard.name.clone(), server.role);
+                    places
                         .entry(server.address.clone())
                         .or_insert_with(Vec::new)
                         .push(place);
@@ -141,9 +141,9 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
             self.known.remove(&address);
             gone.metrics.values().for_each(HealthMetrics::removed);
         }
-        for (address, places) in metrics {
+        for (address, places) in places {
             if let Some(server) = self.servers.get_mut(&address) {
-                server.stand(places);
+                server.stand(places, self.known.get(&address));
             }
         }
         self.probe_new();
@@ -160,6 +160,7 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
                 metrics: HashMap::new(),
                 state: State::Resting,
                 last: None,
+                trouble: None,
             },
         }
     }
@@ -207,9 +208,7 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
         for metrics in server.metrics.values() {
             metrics.probed(good, done.took.as_secs_f64());
         }
-        if let Outcome::Answered(why) | Outcome::Failed(why) = &done.outcome {
-            tracing::debug!(server = %done.target.address, why, "probe failed");
-        }
+        server.complain(&done.outcome);
         self.publish();
     }
 
@@ -232,8 +231,8 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
             role,
             health,
         } = change;
+        let place = (database.clone(), shard.clone(), *role);
         let role = role.as_str();
-        let place = [database.clone(), shard.clone(), role.into()];
         let server = self.servers.get(address);
         if let Some(metrics) = server.and_then(|s| s.metrics.get(&place)) {
             metrics.up(health.usable());
@@ -268,9 +267,26 @@ impl<P: Probe> Server<P> {
         });
     }
 
+    /// Logs what is no change of health and yet an operator's business, once.
+    fn complain(&mut self, outcome: &Outcome) {
+        let trouble = (!matches!(outcome, Outcome::Role { .. })).then(|| outcome.clone());
+        if trouble == self.trouble {
+            return;
+        }
+        let server = &self.target.address;
+        match outcome {
+            Outcome::Answered(why) => {
+                tracing::warn!(%server, why, "probe cannot log in: the server's role is not known");
+            }
+            Outcome::Failed(why) => tracing::info!(%server, why, "probe failed"),
+            Outcome::Role { .. } | Outcome::Refused(_) => {}
+        }
+        self.trouble = trouble;
+    }
+
     /// Keeps metrics for exactly these places. Until it is known better, a server counts as up:
     /// so does the data plane treat it.
-    fn stand(&mut self, places: Vec<[Arc<str>; 3]>) {
+    fn stand(&mut self, places: Vec<Place>, known: Option<&Tracker>) {
         self.metrics.retain(|place, metrics| {
             let stays = places.contains(place);
             if !stays {
@@ -279,11 +295,11 @@ impl<P: Probe> Server<P> {
             stays
         });
         for place in places {
-            let [database, shard, role] = &place;
+            let (database, shard, role) = &place;
             if !self.metrics.contains_key(&place) {
                 let name = self.target.address.to_string();
-                let metrics = HealthMetrics::new(database, shard, role, &name);
-                metrics.up(true);
+                let metrics = HealthMetrics::new(database, shard, role.as_str(), &name);
+                metrics.up(known.is_none_or(|tracker| tracker.health(*role).usable()));
                 self.metrics.insert(place, metrics);
             }
         }

@@ -1,1 +1,250 @@
-//! (see lib.rs)
+//! The process: build from a configuration, run, drain on a signal.
+//!
+//! [`Daemon::start`] builds every part and spawns its loops; [`Daemon::stop`] lets the sessions end
+//! at their next transaction boundary, and cuts those that do not in time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::backend::{self, Credentials, Pools, ServerTlsMode};
+use crate::config::Config;
+use crate::control::{self, ProbeTls};
+use crate::http::{self, Readiness};
+use crate::listener;
+use crate::router::Router;
+use crate::session::{ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings};
+use crate::telemetry::metrics;
+use crate::topology::{Publisher, Topology};
+use crate::wire;
+
+/// How often idle connections are looked through and the metrics' samples are folded.
+const UPKEEP: Duration = Duration::from_secs(2);
+
+/// A running pgdrover.
+pub struct Daemon {
+    addresses: Vec<SocketAddr>,
+    http: Option<SocketAddr>,
+    draining: watch::Sender<bool>,
+    ready: watch::Sender<Readiness>,
+    stop: CancellationToken,
+    sessions: TaskTracker,
+    loops: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Builds and starts everything that `config` describes. The configuration has been checked;
+    /// what can still fail is the machine's: an address in use, an unreadable file.
+    pub async fn start(config: Config) -> anyhow::Result<Daemon> {
+        let exporter = metrics::install();
+        let tls = server_tls(&config.pool)?;
+        let publisher = Publisher::new(config.topology());
+        let (draining, drained) = watch::channel(false);
+        let (reports, reported) = mpsc::channel(64);
+        let pools = Arc::new(Pools::new(config.pool.clone(), tls.clone()));
+        let service = Arc::new(Service {
+            settings: config.session.clone(),
+            acceptor: acceptor(&config)?,
+            users: users(&config),
+            databases: databases(&config)?,
+            topology: publisher.subscribe(),
+            pools: pools.clone(),
+            registry: Arc::new(Registry::default()),
+            reports,
+            process_secret: rand::random(),
+            draining: drained.clone(),
+        });
+        let listener = listener::bind(&config.listener).await?;
+        let addresses = listener.addresses();
+        let web = http::bind(&config.http)
+            .await
+            .with_context(|| format!("cannot listen on http.address {}", config.http.address))?;
+        let http = web.as_ref().map(http::Server::address);
+
+        let stop = CancellationToken::new();
+        let sessions = TaskTracker::new();
+        let (ready, is_ready) = watch::channel(Readiness::Ready);
+        let mut loops = vec![
+            tokio::spawn(listener.run(service, sessions.clone(), drained)),
+            tokio::spawn(upkeep(
+                pools,
+                publisher.subscribe(),
+                exporter.clone(),
+                stop.clone(),
+            )),
+        ];
+        if let Some(credentials) = probe_credentials(&config) {
+            let settings = config.control.clone();
+            let stopped = stop.clone().cancelled_owned();
+            let probes = control::run(
+                settings,
+                credentials,
+                probe_tls(&tls),
+                publisher,
+                reported,
+                stopped,
+            );
+            loops.push(tokio::spawn(probes));
+        }
+        if let Some(web) = web {
+            let render = Arc::new(move || exporter.render());
+            let state = http::State {
+                render,
+                ready: is_ready,
+            };
+            let stopped = stop.clone().cancelled_owned();
+            loops.push(tokio::spawn(async move {
+                if let Err(error) = web.run(state, stopped).await {
+                    warn!(%error, "the HTTP endpoint stopped");
+                }
+            }));
+        }
+        info!(?addresses, ?http, "ready");
+        Ok(Daemon {
+            addresses,
+            http,
+            draining,
+            ready,
+            stop,
+            sessions,
+            loops,
+        })
+    }
+
+    /// The first TCP address on which clients are accepted, if there is one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses.first().copied()
+    }
+
+    /// Where `/metrics` is, if anywhere.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Stops accepting clients, lets the present ones finish their transactions for as long as
+    /// `patience`, and ends. Returns whether all finished.
+    pub async fn stop(self, patience: Duration) -> bool {
+        self.ready.send_replace(Readiness::Draining);
+        self.draining.send_replace(true);
+        self.sessions.close();
+        let finished = tokio::time::timeout(patience, self.sessions.wait())
+            .await
+            .is_ok();
+        if !finished {
+            warn!(
+                sessions = self.sessions.len(),
+                "cutting sessions that did not end in time"
+            );
+        }
+        self.stop.cancel();
+        for task in self.loops {
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+        finished
+    }
+}
+
+async fn upkeep(
+    pools: Arc<Pools>,
+    topology: watch::Receiver<Arc<Topology>>,
+    exporter: metrics::Exporter,
+    stop: CancellationToken,
+) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        exporter.upkeep();
+        let now = topology.borrow().clone();
+        pools.maintain(&now);
+    }
+}
+
+fn server_tls(settings: &backend::Settings) -> anyhow::Result<backend::Tls> {
+    let mode = settings.server_tls_mode;
+    let config = match mode {
+        ServerTlsMode::Disable => None,
+        _ => {
+            let verify = mode == ServerTlsMode::VerifyFull;
+            let config = wire::client_config(verify, &settings.server_tls_ca_file);
+            Some(config.context("cannot set up TLS towards the servers")?)
+        }
+    };
+    Ok(backend::Tls { mode, config })
+}
+
+fn probe_tls(tls: &backend::Tls) -> ProbeTls {
+    match (tls.mode, &tls.config) {
+        (ServerTlsMode::Disable, _) | (_, None) => ProbeTls::Disable,
+        (ServerTlsMode::Prefer, Some(config)) => ProbeTls::Prefer(config.clone()),
+        (_, Some(config)) => ProbeTls::Require(config.clone()),
+    }
+}
+
+fn acceptor(config: &Config) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+    let session = &config.session;
+    if session.client_tls_mode == ClientTlsMode::Disable || session.client_tls_cert_file.is_empty()
+    {
+        return Ok(None);
+    }
+    wire::server_acceptor(&session.client_tls_cert_file, &session.client_tls_key_file)
+        .map(Some)
+        .context("cannot set up TLS towards the clients")
+}
+
+/// As whom a user works on the servers: its own password serves there too if it is in clear, or
+/// in the form that an MD5 challenge can be answered with.
+fn credentials(user: &UserSettings) -> Credentials {
+    let own = user
+        .password
+        .as_deref()
+        .filter(|p| !matches!(Secret::parse(p), Secret::Scram(_)));
+    let password = user.server_password.as_deref().or(own);
+    Credentials {
+        user: user.server_user.as_deref().unwrap_or(&user.name).into(),
+        password: password.map(Into::into),
+    }
+}
+
+fn users(config: &Config) -> HashMap<String, Arc<User>> {
+    let user = |settings: &UserSettings| User {
+        secret: settings.password.as_deref().map(Secret::parse),
+        credentials: credentials(settings),
+        pool_mode: settings.pool_mode.unwrap_or(config.pool.pool_mode),
+    };
+    config
+        .users
+        .iter()
+        .map(|s| (s.name.clone(), Arc::new(user(s))))
+        .collect()
+}
+
+fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
+    let served = |database: &crate::config::DatabaseConfig| {
+        let schema = database
+            .schema()
+            .map_err(|problems| anyhow::anyhow!("database {}: {problems:?}", database.name))?;
+        let router = Router::new(schema, &config.router);
+        Ok((
+            database.name.clone(),
+            Arc::new(Served::new(&database.name, router)),
+        ))
+    };
+    config.databases.iter().map(served).collect()
+}
+
+fn probe_credentials(config: &Config) -> Option<control::Credentials> {
+    let named = config.users.iter().find(|u| u.name == config.control.user);
+    let user = named.or(config.users.first())?;
+    let Credentials { user, password } = credentials(user);
+    Some(control::Credentials {
+        user: user.to_string(),
+        password: password.map(|p| p.to_string()),
+    })
+}

@@ -49,6 +49,22 @@ impl Account {
         command
     }
 
+    /// Checks that the account can reach and fill a folder of ours.
+    pub(super) fn check(self, dir: &Path) -> Result<(), Error> {
+        let mut command = self.command(Path::new("test"), dir);
+        match command.args(["-w", "."]).status() {
+            Ok(status) if status.success() => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                Err(Error::io("run the program `test`")(error))
+            }
+            _ => Err(Error::Options(format!(
+                "the user `postgres`, as whom the servers run, cannot work in {}: name a folder \
+                 whose parents everybody may enter with --dir (or TMPDIR)",
+                dir.display()
+            ))),
+        }
+    }
+
     /// Gives a file or folder to the account.
     pub(super) fn own(self, path: &Path) -> Result<(), Error> {
         match self {

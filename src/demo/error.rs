@@ -3,7 +3,8 @@
 use std::error::Error as _;
 use std::path::PathBuf;
 
-/// What went wrong, told so that the reader can act.
+/// What went wrong, told so that the reader can act. The text holds the cause: there is no source
+/// to print beside it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// PostgreSQL is not installed, or not where we look.
@@ -55,37 +56,34 @@ pub enum Error {
         found: String,
     },
     /// A file or process operation failed.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {cause}")]
     Io {
         /// What was attempted.
         what: String,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A server, or pgdrover, refused a statement or a connection.
-    #[error("{what}: {}", describe(source))]
+    #[error("{what}: {}", describe(cause))]
     Sql {
         /// What was attempted.
         what: String,
         /// What came back.
-        source: tokio_postgres::Error,
+        cause: tokio_postgres::Error,
     },
-    /// The proxy in front of the cluster did not start.
-    #[error("pgdrover did not start: {0}")]
-    Pgdrover(String),
 }
 
 impl Error {
     /// Puts what was attempted before an I/O error.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let what = what.into();
-        move |source| Error::Io { what, source }
+        move |cause| Error::Io { what, cause }
     }
 
     /// Puts what was attempted before a database error.
     pub(crate) fn sql(what: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
         let what = what.into();
-        move |source| Error::Sql { what, source }
+        move |cause| Error::Sql { what, cause }
     }
 
     /// Names the file of an I/O error.

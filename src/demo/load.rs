@@ -90,7 +90,7 @@ impl Loader {
         let numbers = (0..NOTIFICATIONS).map(|n| n as usize);
         let rows: Vec<_> = numbers
             .map(|n| {
-                let country = COUNTRIES[(user as usize + n) % COUNTRIES.len()].0;
+                let country = COUNTRIES[(user as usize + n) % COUNTRIES.len()];
                 let amount = ((user * 31 + n as i64 * 7) % 10_000) as f64 / 100.0;
                 let id = user * NOTIFICATIONS + n as i64;
                 (id, TITLES[n % TITLES.len()], country, amount)

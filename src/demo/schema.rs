@@ -4,66 +4,16 @@
 use std::fmt::Write;
 
 /// On every shard, run by the owner of the tables.
-const TABLES: &str = "
-CREATE TABLE notifications (
-    id         bigint NOT NULL,
-    user_id    bigint NOT NULL,
-    title      text NOT NULL DEFAULT '',
-    country    text,
-    amount     numeric,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (user_id, id)
-);
-CREATE TABLE user_preferences (
-    user_id       bigint PRIMARY KEY,
-    lang          text,
-    sms_enabled   boolean NOT NULL DEFAULT false,
-    email_enabled boolean NOT NULL DEFAULT true
-);
-CREATE TABLE devices (
-    user_id bigint NOT NULL,
-    token   text NOT NULL,
-    PRIMARY KEY (user_id, token)
-);
-CREATE TABLE countries (code text PRIMARY KEY, name text NOT NULL);
-CREATE TABLE settings (name text PRIMARY KEY, value text);
-";
+const TABLES: &str = include_str!("../../config/compose/schema.sql");
+/// On the home table's shard.
+const HOME: &str = include_str!("../../config/compose/home.sql");
 
-/// The reference table's rows, the same on every shard.
-pub(super) const COUNTRIES: [(&str, &str); 8] = [
-    ("BR", "Brazil"),
-    ("DE", "Germany"),
-    ("FR", "France"),
-    ("IN", "India"),
-    ("JP", "Japan"),
-    ("NG", "Nigeria"),
-    ("PL", "Poland"),
-    ("US", "United States"),
-];
-
-/// The home table's rows, on its shard alone.
-const SETTINGS: [(&str, &str); 3] = [
-    ("daily_limit", "100"),
-    ("quiet_hours", "22:00-07:00"),
-    ("sender", "pgdrover demo"),
-];
+/// Codes of the reference table, for the data that is loaded.
+pub(super) const COUNTRIES: [&str; 8] = ["BR", "DE", "FR", "IN", "JP", "NG", "PL", "US"];
 
 /// Everything a shard holds before data is loaded through pgdrover.
 pub(super) fn shard_sql(is_home: bool) -> String {
-    let mut sql = TABLES.to_owned();
-    sql.push_str(&insert("countries", &COUNTRIES));
-    if is_home {
-        sql.push_str(&insert("settings", &SETTINGS));
-    }
-    sql
-}
-
-fn insert(table: &str, rows: &[(&str, &str)]) -> String {
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|(a, b)| format!("('{a}', '{b}')"))
-        .collect();
-    format!("INSERT INTO {table} VALUES {};\n", rows.join(", "))
+    [TABLES, if is_home { HOME } else { "" }].concat()
 }
 
 /// The tables as pgdrover's configuration declares them.

@@ -137,6 +137,8 @@ const POSTGRES: &[(&str, &str)] = &[
     ("wal_log_hints", "on"),
     ("full_page_writes", "on"),
     ("fsync", "off"),
+    // In the data folder, so that it goes with the folder when a server was killed.
+    ("dynamic_shared_memory_type", "mmap"),
     ("wal_retrieve_retry_interval", "100ms"),
     ("wal_receiver_timeout", "5s"),
     ("wal_sender_timeout", "5s"),
@@ -173,8 +175,23 @@ mod tests {
 
     use super::super::{Server, user_ids};
     use super::*;
-    use crate::config;
+    use crate::config::{self, Config};
     use crate::sharding::Key;
+
+    fn shard(number: u16) -> ShardServers {
+        let server = |n| Server::unstarted((number, n), 20_000 + number * 3 + n);
+        ShardServers {
+            number,
+            name: format!("shard{number}"),
+            servers: (0..3).map(server).collect(),
+        }
+    }
+
+    fn parse(text: &str) -> Config {
+        let env = |_: &str| Some("secret".to_owned());
+        let no_file = |_: &Path| Err(std::io::Error::other("no files in this test"));
+        config::parse(text, "demo.toml", &env, &no_file).unwrap()
+    }
 
     #[test]
     fn three_shards_have_the_documents_positions_and_ranges() {
@@ -197,13 +214,6 @@ mod tests {
 
     #[test]
     fn the_configuration_passes_the_checks_and_names_every_server() {
-        let shard = |number| ShardServers {
-            number,
-            name: format!("shard{number}"),
-            servers: (0..3)
-                .map(|n| Server::unstarted((number, n), 20_000 + number * 3 + n))
-                .collect(),
-        };
         let endpoint = Endpoint {
             port: 0,
             http_port: 0,
@@ -212,8 +222,7 @@ mod tests {
             for count in [1, 3, 5] {
                 let shards: Vec<_> = (0..count).map(shard).collect();
                 let text = pgdrover_toml(&shards, sharding, endpoint, "[log]\nlevel = \"warn\"\n");
-                let no_file = |_: &Path| Err(std::io::Error::other("no files in this test"));
-                let config = config::parse(&text, "demo.toml", &|_| None, &no_file).unwrap();
+                let config = parse(&text);
                 let database = &config.databases[0];
                 let servers: usize = database.shards.iter().map(|s| s.servers.len()).sum();
                 assert_eq!(servers, usize::from(count) * 3);
@@ -227,6 +236,28 @@ mod tests {
                     users.iter().all(|u| *u > 3000 / (i32::from(count) + 2)),
                     "{users:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn the_containers_have_the_same_tables_and_servers() {
+        let shards: Vec<_> = (0..3).map(shard).collect();
+        let endpoint = Endpoint {
+            port: 6432,
+            http_port: 9632,
+        };
+        let own = parse(&pgdrover_toml(&shards, Sharding::Modulo, endpoint, ""));
+        let containers = parse(include_str!("../../config/compose/pgdrover.toml"));
+        let (own, containers) = (&own.databases[0], &containers.databases[0]);
+        assert_eq!(own.tables, containers.tables);
+        assert_eq!(own.sharding, containers.sharding);
+        let compose = include_str!("../../docker-compose.yml");
+        for (ours, theirs) in own.shards.iter().zip(&containers.shards) {
+            assert_eq!(ours.name, theirs.name);
+            for (number, server) in theirs.servers.iter().enumerate() {
+                assert_eq!(server.role, ours.servers[number].role);
+                assert!(compose.contains(&format!("    hostname: {}\n", server.host)));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{LogFormat, Settings};
@@ -33,14 +34,32 @@ pub fn init_at(settings: &Settings, flag: Option<&str>) {
     }
 }
 
+/// Warns of each connection that a server ends, in words of its own; control tells the same
+/// better. A filter that names it brings it back.
+const QUIET: &str = "deadpool=off";
+
 /// Reads a level or a filter; the error is for people.
+///
+/// # Errors
+///
+/// When it is neither. EnvFilter itself takes a lone word that is no level for the name of a
+/// module, and would then log nothing.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder().parse(level).map_err(|error| {
-        format!(
-            "{error}: give error, warn, info, debug or trace, \
-             or a filter such as info,pgdrover::control=debug"
-        )
-    })
+    // With one of these characters it is a directive, which the parser below judges.
+    let word = |part: &str| !part.contains(['=', '[']);
+    let wrong =
+        |part: &str| word(part) && (part.is_empty() || part.parse::<LevelFilter>().is_err());
+    let problem = match level.split(',').map(str::trim).find(|part| wrong(part)) {
+        Some(part) => format!("\"{part}\" is not a level"),
+        None => match EnvFilter::builder().parse(format!("{QUIET},{level}")) {
+            Ok(filter) => return Ok(filter),
+            Err(error) => error.to_string(),
+        },
+    };
+    Err(format!(
+        "{problem}: give error, warn, info, debug or trace, \
+         or a filter such as info,pgdrover::control=debug"
+    ))
 }
 
 fn start<W>(format: LogFormat, filter: EnvFilter, colour: bool, writer: W)
@@ -72,7 +91,9 @@ mod tests {
         for level in ["error", "info", "trace", "info,pgdrover::control=debug"] {
             assert!(filter(level).is_ok(), "{level}");
         }
-        let error = filter("pgdrover=loud").unwrap_err();
-        assert!(error.contains("give error, warn"), "{error}");
+        for level in ["loud", "info,loud", "pgdrover=loud", ""] {
+            let error = filter(level).unwrap_err();
+            assert!(error.contains("give error, warn"), "{level}: {error}");
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The demo's cluster: made of real servers, repairable after faults, gone without a trace.
 
+mod command;
+mod placement;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,7 +128,9 @@ async fn loading_fills_every_table() {
         .dbname(demo::DATABASE);
     let users = demo::user_ids(150, Sharding::Modulo, 1);
     let done = AtomicUsize::new(0);
-    let count_user = || drop(done.fetch_add(1, Ordering::Relaxed));
+    let count_user = || {
+        done.fetch_add(1, Ordering::Relaxed);
+    };
     demo::load(&target, &users, count_user).await.unwrap();
     assert_eq!(done.into_inner(), users.len());
 

@@ -5,11 +5,10 @@ mod databases;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
-
 use super::Config;
 use super::error::{Finding, Path};
 use crate::session::{AuthType, UserSettings};
+use crate::telemetry::logging;
 
 /// Every contradiction in a configuration whose keys and types are right.
 pub(super) fn validate(config: &Config) -> Vec<Finding> {
@@ -80,10 +79,7 @@ fn is_host(text: &str) -> bool {
 
 fn log(config: &Config, found: &mut Findings) {
     let level = &config.log.level;
-    // A filter's parser takes a lone word that is no level for the name of a module.
-    let lone = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
-    if level.split(',').map(str::trim).any(|part| lone(&part)) || level.parse::<Targets>().is_err()
-    {
+    if logging::filter(level).is_err() {
         found.add(
             Path::root("log").key("level"),
             format!("\"{level}\" is not a log level"),

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::sharding::ShardId;
-use crate::topology::{Database, Role, Server as Member, Shard};
+use crate::topology::{Database, Server as Member, Shard};
 
 /// What each server shall answer, and how often it was asked.
 #[derive(Clone, Default)]

@@ -93,7 +93,7 @@ catalogue! {
     PROBES = Counter "pgdrover_probes_total" SERVER,
         "Health probes of a server.";
     PROBE_FAILURES = Counter "pgdrover_probe_failures_total" SERVER,
-        "Health probes of a server that failed or found the wrong role.";
+        "Health probes of a server that brought no answer about its role.";
     PROBE_DURATION = Histogram "pgdrover_probe_duration_seconds" SERVER,
         "Time that a health probe took.";
 }
