@@ -78,10 +78,10 @@ impl Values<'_> {
                 return Ok(decision);
             }
         }
-        if let [KeySet::Or(list)] = sets {
-            if let Some(decision) = self.in_list(list)? {
-                return Ok(decision);
-            }
+        if let [KeySet::Or(list)] = sets
+            && let Some(decision) = self.in_list(list)?
+        {
+            return Ok(decision);
         }
         let mut known = Vec::with_capacity(sets.len());
         for set in sets {
