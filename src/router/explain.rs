@@ -87,7 +87,7 @@ fn shards(plan: &Plan, decision: &Decision, names: &[&str], count: u16) -> Optio
                 ..
             },
         ) => {
-            let keys: Vec<String> = sets.iter().map(describe).collect();
+            let keys: Vec<String> = sets.iter().map(|s| describe(s, "key")).collect();
             Some(format!(
                 "Shard: any (by {}; no value decides)",
                 keys.join("; ")
