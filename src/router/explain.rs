@@ -39,7 +39,9 @@ impl Router {
                 ));
             }
             lines.push(format!("Proof: {}", statement.proof));
-            if let Plan::Several { merge, .. } = &statement.plan {
+            if let (Plan::Several { merge, .. }, Decision::Refused(_)) =
+                (&statement.plan, &decision)
+            {
                 lines.push(format!("Merge: {}", merge_words(merge)));
             }
         }
