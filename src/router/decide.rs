@@ -78,6 +78,11 @@ impl Values<'_> {
                 return Ok(decision);
             }
         }
+        if let [KeySet::Or(list)] = sets
+            && let Some(decision) = self.in_list(list)?
+        {
+            return Ok(decision);
+        }
         let mut known = Vec::with_capacity(sets.len());
         for set in sets {
             match self.known(set)? {
@@ -124,6 +129,23 @@ impl Values<'_> {
             None if self.detail.assigns => Err(Stop::Refused(unowned())),
             None => Ok(Some(Decision::AnyShard)),
         }
+    }
+
+    /// A list of keys, all on one shard: `None` where the general way must look.
+    fn in_list(&self, list: &[KeySet]) -> Result<Option<Decision>, Stop> {
+        let mut one = Decision::AnyShard;
+        for set in list {
+            let KeySet::One(expr @ (KeyExpr::Literal { .. } | KeyExpr::Param { .. })) = set else {
+                return Ok(None);
+            };
+            match self.single(expr) {
+                Ok(Some(Decision::AnyShard)) => {}
+                Ok(Some(shard)) if one == Decision::AnyShard || one == shard => one = shard,
+                Err(Stop::ServerRefuses) => return Err(Stop::ServerRefuses),
+                Ok(_) | Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(one))
     }
 
     fn owners(&self, known: &[Vec<Key>]) -> Result<BTreeSet<ShardId>, Stop> {

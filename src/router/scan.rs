@@ -120,6 +120,7 @@ pub(super) fn scan(sql: &str) -> Scan {
         at: 0,
         out: Scan {
             shape: Vec::with_capacity(sql.len() + 16),
+            literals: Vec::with_capacity(8),
             ..Scan::default()
         },
         space: false,
@@ -136,16 +137,37 @@ pub(super) fn scan(sql: &str) -> Scan {
     scanner.out
 }
 
+const SPACE: u8 = 1;
+const WORD_START: u8 = 2;
+const WORD: u8 = 4;
+
+/// What each byte may be: one look for each byte of a text.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        classes[b] = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => SPACE,
+            b'0'..=b'9' | b'$' => WORD,
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' | 0x80..=0xff => WORD | WORD_START,
+            _ => 0,
+        };
+        b += 1;
+    }
+    classes
+};
+
 fn is_space(b: u8) -> bool {
-    matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+    CLASSES[b as usize] == SPACE
 }
 
 fn is_word_start(b: u8) -> bool {
-    b.is_ascii_alphabetic() || b == b'_' || b >= 0x80
+    CLASSES[b as usize] & WORD_START != 0
 }
 
 fn is_word(b: u8) -> bool {
-    is_word_start(b) || b.is_ascii_digit() || b == b'$'
+    CLASSES[b as usize] & WORD != 0
 }
 
 impl Scanner<'_> {
