@@ -175,7 +175,6 @@ impl Handshake<'_> {
         message.parameters = BTreeMap::from([
             ("user".to_owned(), self.login.user.to_string()),
             ("database".to_owned(), self.login.dbname.to_string()),
-            ("application_name".to_owned(), "pgdrover".to_owned()),
         ]);
         let mut bytes = BytesMut::new();
         message.encode(&mut bytes).map_err(|e| self.lost(e))?;

@@ -72,7 +72,9 @@ pub enum Note {
     Parsed(StatementId),
     /// An answer was settled with an error.
     Failed {
-        /// The Query that failed was pgdrover's own: what the client sent after it must not count.
+        /// The Query that failed was pgdrover's own, sent ahead of the client's messages: what the
+        /// client sent after it must not count. (A woven-in Parse that fails is the statement's own
+        /// failure: the server skips what follows, and the client is told why.)
         internal: bool,
     },
 }
@@ -83,6 +85,10 @@ pub struct Ledger {
     queue: VecDeque<Entry>,
     /// The server waits for CopyData from us.
     copy_in: bool,
+    /// How many messages of the client's batches were answered without an error, since last asked.
+    answered: usize,
+    /// A Sync of the client was lost in a COPY, since last asked.
+    lost_sync: bool,
 }
 
 impl Ledger {
@@ -96,6 +102,36 @@ impl Ledger {
         self.copy_in
     }
 
+    /// CopyDone or CopyFail was sent. Returns whether the answer needs a Flush to be sent: in the
+    /// extended protocol the server keeps it until then.
+    pub fn end_copy_in(&mut self) -> bool {
+        self.copy_in = false;
+        matches!(
+            self.queue.front(),
+            Some(Entry::Due(Due {
+                sent: Sent::Execute,
+                ..
+            }))
+        )
+    }
+
+    /// How many messages of the client's batches, Sync not among them, were answered with success
+    /// since this was last asked.
+    pub fn take_answered(&mut self) -> usize {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Whether a Sync of the client went unanswered because a COPY began before it (the client
+    /// sends another one after CopyDone), since this was last asked.
+    pub fn take_lost_sync(&mut self) -> bool {
+        std::mem::take(&mut self.lost_sync)
+    }
+
+    /// Whether the server owes nothing, though pgdrover may.
+    pub fn is_silent(&self) -> bool {
+        self.queue.iter().all(|e| matches!(e, Entry::Owed(_)))
+    }
+
     /// Notes a message that was queued for the server.
     pub fn sent(&mut self, sent: Sent, for_client: bool) {
         self.queue.push_back(Entry::Due(Due { sent, for_client }));
@@ -107,13 +143,21 @@ impl Ledger {
         self.queue.push_back(Entry::Owed(tag));
     }
 
-    /// Takes what is owed at the front. To be asked until `None` before and after each frame.
+    /// Whether pgdrover itself must answer next.
+    pub fn owes(&self) -> bool {
+        matches!(self.queue.front(), Some(Entry::Owed(_)))
+    }
+
+    /// Takes what is owed at the front. To be asked until `None` before and after each frame, and
+    /// before any only if [`Ledger::is_silent`]: as long as nothing came back from the server, the
+    /// client must not have got an answer either.
     pub fn take_owed(&mut self) -> Option<u8> {
         let Some(Entry::Owed(tag)) = self.queue.front() else {
             return None;
         };
         let tag = *tag;
         self.queue.pop_front();
+        self.answered += 1;
         Some(tag)
     }
 
@@ -133,7 +177,9 @@ impl Ledger {
             Verdict::Swallow
         };
         match tag {
-            b'N' | b'A' | b'S' => return (verdict, Note::None),
+            // What a client listens to may come while pgdrover's own messages are under way.
+            b'A' => return (Verdict::Forward, Note::None),
+            b'N' | b'S' => return (verdict, Note::None),
             b'E' => {
                 self.copy_in = false;
                 self.fail(front);
@@ -141,7 +187,7 @@ impl Ledger {
                 return (
                     Verdict::Forward,
                     Note::Failed {
-                        internal: !front.for_client,
+                        internal: !front.for_client && front.sent == Sent::Query,
                     },
                 );
             }
@@ -174,6 +220,8 @@ impl Ledger {
         }
         if settled {
             self.queue.pop_front();
+            let ends = matches!(front.sent, Sent::Sync | Sent::Query | Sent::Quiet);
+            self.answered += usize::from(front.for_client && !ends);
         }
         (verdict, note)
     }
@@ -183,6 +231,11 @@ impl Ledger {
     fn begin_copy_in(&mut self, front: Due) {
         self.copy_in = true;
         if front.sent == Sent::Execute {
+            let sync = |e: &Entry| {
+                let Entry::Due(due) = e else { return false };
+                due.sent == Sent::Sync && due.for_client
+            };
+            self.lost_sync |= self.queue.iter().any(sync);
             self.queue.truncate(1);
         }
     }
@@ -247,6 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn only_a_query_of_pgdrovers_own_fails_for_itself() {
+        let cases = [
+            (Sent::Query, true),
+            (Sent::Parse(Some(1)), false),
+            (Sent::Quiet, false),
+        ];
+        for (sent, internal) in cases {
+            let mut l = Ledger::default();
+            l.sent(sent, false);
+            assert_eq!(l.received(b'E').1, Note::Failed { internal });
+        }
+    }
+
+    #[test]
     fn an_error_skips_to_sync_and_no_further() {
         let mut l = Ledger::default();
         for s in [
@@ -260,6 +327,7 @@ mod tests {
         }
         assert_eq!(l.received(b'1').1, Note::Parsed(1));
         assert_eq!(l.received(b'E').1, Note::Failed { internal: false });
+        assert_eq!(l.take_answered(), 1);
         assert_eq!(l.received(b'2').0, Verdict::Unexpected);
         assert_eq!(l.received(b'Z').0, Verdict::Forward);
         assert!(!l.is_empty());
@@ -295,6 +363,8 @@ mod tests {
         l.sent(Sent::Execute, true);
         l.sent(Sent::Sync, true);
         l.received(b'G');
+        assert!(l.take_lost_sync());
+        assert!(l.end_copy_in(), "the answer waits for a Flush");
         l.received(b'C');
         assert!(l.is_empty());
         l.sent(Sent::Sync, true);

@@ -94,6 +94,8 @@ impl Checkout<'_> {
                         touched,
                     });
                 }
+                // Who gave up waiting does not want to wait elsewhere.
+                Err(error) if error.code == SqlState::QUERY_CANCELED => return Err(error),
                 Err(error) => last = Some(error),
             }
         }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use crate::backend::{Conn, Note, Verdict};
 use crate::error::{ClientError, SqlState};
-use crate::wire::{self, Buffer, Fill, Port};
+use crate::wire::{self, Buffer, Fill, FrameError, Port};
 
 /// How much may wait for a slow client, or be read ahead from a fast one.
 const HIGH_WATER: usize = 64 << 10;
@@ -29,7 +29,9 @@ pub enum Failure {
     /// The client is gone.
     Client(io::Error),
     /// The client broke the protocol.
-    Protocol(wire::FrameError),
+    Protocol(FrameError),
+    /// The session put the server connection into a state in which pgdrover cannot serve it.
+    Refused(ClientError),
 }
 
 impl std::fmt::Display for Failure {
@@ -38,6 +40,7 @@ impl std::fmt::Display for Failure {
             Failure::Server { cause, .. } => f.write_str(cause),
             Failure::Client(error) => write!(f, "client: {error}"),
             Failure::Protocol(error) => write!(f, "client: {error}"),
+            Failure::Refused(error) => f.write_str(&error.message),
         }
     }
 }
@@ -58,8 +61,11 @@ pub struct Progress {
     pub to_client: u64,
     /// The last error that the server sent.
     pub error: Option<ClientError>,
-    /// The server said ROLLBACK: what was a COMMIT, of a failed transaction, did not commit.
-    pub rolled_back: bool,
+    /// How many statements the server completed for the client.
+    pub completed: usize,
+    /// Which of those, counted from 0, it completed with the tag ROLLBACK: a COMMIT of a failed
+    /// transaction did not commit.
+    pub rollbacks: Vec<usize>,
     /// ReadyForQuery went to the client.
     pub ready: bool,
     /// A statement failed.
@@ -73,8 +79,6 @@ pub struct Progress {
 pub struct CopyState {
     /// Bytes of a frame whose beginning was relayed already.
     rest: usize,
-    /// CopyDone or CopyFail was relayed.
-    done: bool,
 }
 
 impl CopyState {
@@ -111,7 +115,6 @@ pub async fn relay(
     kept: &mut usize,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
-    copy.done = false;
     let mut relay = Relay {
         client,
         conn,
@@ -164,8 +167,12 @@ pub fn listen(client: &mut Port, conn: &mut Conn) -> Result<(), Failure> {
 
 impl Relay<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        owed(self.conn, &mut self.client.output);
+        if self.conn.ledger.is_silent() {
+            owed(self.conn, &mut self.client.output, self.progress);
+        }
         loop {
+            // Once less is queued, more may be read: whoever makes room counts as having moved.
+            let queued = self.conn.port.output.len() + self.client.output.len();
             let mut moved = self.forward_copy()?;
             if self.conn.port.wants_flush()
                 && let Poll::Ready(Err(e)) = self.conn.port.poll_flush(cx)
@@ -177,7 +184,9 @@ impl Relay<'_> {
             if self.client.output.len() < HIGH_WATER {
                 moved |= self.read_server(cx)?;
             }
-            let settled = self.conn.ledger.is_empty();
+            // A server that was given the beginning of a CopyData waits for its end, even if the
+            // COPY has failed meanwhile.
+            let settled = self.conn.ledger.is_empty() && self.copy.rest == 0;
             if self.client.wants_flush() && (settled || !moved || self.is_full()) {
                 match self.client.poll_flush(cx) {
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(Failure::Client(e))),
@@ -187,6 +196,7 @@ impl Relay<'_> {
                     Poll::Pending => {}
                 }
             }
+            moved |= self.conn.port.output.len() + self.client.output.len() < queued;
             if settled {
                 return Poll::Ready(Ok(()));
             }
@@ -234,63 +244,71 @@ impl Relay<'_> {
         }
     }
 
-    /// Moves CopyData on while the server waits for it.
+    /// Moves CopyData on while the server waits for it, and to the end of a frame once begun.
     fn forward_copy(&mut self) -> Result<bool, Failure> {
-        if !self.conn.ledger.copy_in() || self.copy.done {
-            return Ok(false);
+        if self.conn.ledger.copy_in() {
+            // The server answered: the statement cannot be sent again.
+            self.client.input.consume(*self.kept);
+            *self.kept = 0;
         }
-        // The server answered: the statement cannot be sent again.
-        self.client.input.consume(*self.kept);
-        *self.kept = 0;
         let mut moved = false;
         while self.conn.port.output.len() < HIGH_WATER && !self.client.input.is_empty() {
             if self.copy.rest > 0 {
-                let n = self.copy.rest.min(self.client.input.len());
-                self.conn.port.output.put(&self.client.input.bytes()[..n]);
-                self.client.input.consume(n);
-                self.copy.rest -= n;
+                self.forward(self.copy.rest);
                 moved = true;
                 continue;
+            }
+            if !self.conn.ledger.copy_in() {
+                break;
             }
             let bytes = self.client.input.bytes();
             let Some(h) = wire::frame_at(bytes).map_err(Failure::Protocol)? else {
                 break;
             };
+            // Only data is long: the whole of any other message is waited for.
+            if h.tag != b'd' && bytes.len() < h.total {
+                break;
+            }
             match h.tag {
                 b'd' => self.copy.rest = h.total,
                 b'c' | b'f' => {
                     self.copy.rest = h.total;
-                    self.copy.done = bytes.len() >= h.total;
-                    if !self.copy.done {
-                        // Short messages: wait for the whole of it.
-                        self.copy.rest = 0;
-                        break;
+                    self.forward(h.total);
+                    if self.conn.ledger.end_copy_in() {
+                        wire::empty_message(&mut self.conn.port.output, b'H');
                     }
                 }
                 // The server ignores these while it copies (55.2.6); so does pgdrover.
-                b'H' | b'S' if bytes.len() >= h.total => self.client.input.consume(h.total),
-                b'H' | b'S' => break,
-                // Anything else is the server's to refuse.
-                _ if bytes.len() >= h.total => self.copy.rest = h.total,
-                _ => break,
+                b'H' | b'S' => self.client.input.consume(h.total),
+                tag => return Err(Failure::Protocol(FrameError::InCopy(tag))),
             }
-            if self.copy.done {
-                let n = self.copy.rest;
-                self.conn.port.output.put(&self.client.input.bytes()[..n]);
-                self.client.input.consume(n);
-                self.copy.rest = 0;
-                return Ok(true);
-            }
+            moved = true;
         }
         Ok(moved)
+    }
+
+    /// Moves up to `n` bytes of the frame in hand, as many as are there.
+    fn forward(&mut self, n: usize) {
+        let n = n.min(self.client.input.len());
+        self.conn.port.output.put(&self.client.input.bytes()[..n]);
+        self.client.input.consume(n);
+        self.copy.rest -= n;
     }
 }
 
 /// Gives the client what pgdrover answers in the server's place.
-fn owed(conn: &mut Conn, out: &mut Buffer) {
+fn owed(conn: &mut Conn, out: &mut Buffer, progress: &mut Progress) {
+    let before = out.len();
     while let Some(tag) = conn.ledger.take_owed() {
         wire::empty_message(out, tag);
     }
+    progress.to_client += (out.len() - before) as u64;
+}
+
+/// Moves a run of bytes that are the client's.
+fn forwarded(conn: &Conn, out: &mut Buffer, run: std::ops::Range<usize>, progress: &mut Progress) {
+    progress.to_client += run.len() as u64;
+    out.put(&conn.port.input.bytes()[run]);
 }
 
 /// Settles every frame at hand and moves what is the client's into `out`. `rest`: bytes still to
@@ -328,6 +346,12 @@ fn scan(
         {
             break Err(failure);
         }
+        if conn.ledger.owes() {
+            // What stands before this frame's message in the queue is answered before it.
+            forwarded(conn, out, from..at, progress);
+            from = at;
+            owed(conn, out, progress);
+        }
         let (verdict, note) = conn.ledger.received(h.tag);
         if verdict == Verdict::Unexpected {
             break Err(Failure::server(format!(
@@ -339,6 +363,12 @@ fn scan(
         progress.ready |= h.tag == b'Z' && verdict == Verdict::Forward;
         if whole {
             observe(conn, h.tag, body_at..at + h.total, progress);
+        }
+        if verdict == Verdict::Forward && matches!(h.tag, b'C' | b'I' | b's') {
+            if conn.port.input.bytes()[body_at..].starts_with(b"ROLLBACK\0") {
+                progress.rollbacks.push(progress.completed);
+            }
+            progress.completed += 1;
         }
         match note {
             Note::None => {}
@@ -355,21 +385,17 @@ fn scan(
             *rest = (at + h.total - length, verdict == Verdict::Swallow);
         }
         if verdict == Verdict::Swallow {
-            out.put(&conn.port.input.bytes()[from..at]);
-            progress.to_client += (at - from) as u64;
+            forwarded(conn, out, from..at, progress);
             from = end;
         }
         at = end;
-        if let Some(tag) = conn.ledger.take_owed() {
-            out.put(&conn.port.input.bytes()[from..at]);
-            progress.to_client += (at - from) as u64;
+        if conn.ledger.owes() {
+            forwarded(conn, out, from..at, progress);
             from = at;
-            wire::empty_message(out, tag);
-            owed(conn, out);
+            owed(conn, out, progress);
         }
     };
-    out.put(&conn.port.input.bytes()[from..at]);
-    progress.to_client += (at - from) as u64;
+    forwarded(conn, out, from..at, progress);
     progress.mid_frame = rest.0 > 0 && !rest.1;
     conn.port.input.consume(at);
     outcome
@@ -385,7 +411,6 @@ fn observe(conn: &mut Conn, tag: u8, body: std::ops::Range<usize>, progress: &mu
             conn.note_parameter(&body);
         }
         b'E' => progress.error = Some(server_error(bytes)),
-        b'C' => progress.rolled_back = bytes.starts_with(b"ROLLBACK\0"),
         _ => {}
     }
 }

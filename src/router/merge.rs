@@ -7,7 +7,7 @@ use crate::plan::Merge;
 use super::access::aggregate_names;
 use super::keys::Findings;
 use super::place::{Described, UNION, UNION_ALL};
-use super::scan::readable;
+use super::stand_in::readable;
 
 /// How the shards' answers become one, or why they cannot.
 pub(super) fn describe(statement: &Statement, findings: &Findings) -> Described {

@@ -175,6 +175,10 @@ fn spans_are_of_each_statement() {
         .map(|s| &sql[s.span.clone()])
         .collect();
     assert_eq!(texts, ["SELECT 1", "SELECT 'a;b'"]);
+    assert_eq!(routed.text(sql, 1), "SELECT 'a;b'");
+    let lone = router(3).route(" SET x = 1 ;", &[]);
+    assert_eq!(lone.text(" SET x = 1 ;", 0), "SET x = 1");
+    assert_eq!(lone.shape.statements[0].span, 0..usize::MAX);
 }
 
 /// What a statement's access, effect and kind are, on one shard and on several.
@@ -249,7 +253,7 @@ fn reads_are_told_from_writes() {
         "PREPARE q AS SELECT 1",
         "EXECUTE q",
         "GARBAGE IN",
-        "SELECT 1 FROM n WHERE WHERE",
+        "SELECT 1 +",
         "SELECT txid_current()",
         "SELECT pg_notify('a', 'b')",
     ];
@@ -290,6 +294,15 @@ fn effects_on_the_session() {
         ("RELEASE a", Effect::TransactionControl),
         ("SET TRANSACTION READ ONLY", Effect::TransactionControl),
         ("SET CONSTRAINTS ALL DEFERRED", Effect::TransactionControl),
+    ];
+    for (sql, effect) in expected {
+        assert_eq!(planned(sql).1, effect, "{sql}");
+    }
+}
+
+#[test]
+fn effects_on_settings_and_connections() {
+    let expected = [
         (
             "SET search_path TO a, \"B\"",
             set("search_path", Some("a, \"B\""), false),
@@ -364,6 +377,46 @@ fn effects_on_the_session() {
     ];
     for (sql, effect) in expected {
         assert_eq!(planned(sql).1, effect, "{sql}");
+    }
+}
+
+#[test]
+fn long_chains_do_not_exhaust_the_stack() {
+    let router = router(3);
+    let ors = |n: usize| vec!["user_id = 42"; n].join(" OR ");
+    let few = format!("SELECT * FROM n WHERE {}", ors(900));
+    let routed = router.route(&few, &[]);
+    assert_eq!(
+        router.decide(&few, &routed, 0, &NoParams),
+        Decision::Shard(ShardId(0))
+    );
+    for many in [
+        format!("SELECT * FROM n WHERE {}", ors(50_000)),
+        format!("SELECT 1{}", "+1".repeat(1_900)),
+        format!("SELECT a{}", "[1]".repeat(1_900)),
+        format!("SELECT 1{}", "::int".repeat(1_200)),
+        format!("SELECT 1{}", " UNION SELECT 1".repeat(190)),
+        format!("SELECT x{}", " COLLATE c".repeat(1_900)),
+        format!("SELECT x{}", " IS NULL".repeat(1_900)),
+        format!("SELECT {} 1", "CASE WHEN".repeat(1_900)),
+        format!("SELECT * FROM n {}", "JOIN n ON true ".repeat(190)),
+        format!("SELECT * FROM {}", "n JOIN ".repeat(190)),
+        format!("SELECT {}1", "- ".repeat(1_900)),
+        format!("SELECT {}1", "- ".repeat(50_000)),
+        format!("SELECT {}1", "NOT ".repeat(50_000)),
+        format!("SELECT 1{}", " UNION SELECT 1".repeat(20_000)),
+        format!("SELECT 1{}", "::int".repeat(20_000)),
+        format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000)),
+        format!("SELECT a{}", "[1]".repeat(20_000)),
+        format!("SELECT {}", "a.".repeat(20_000)),
+        format!("SELECT {} 1", "CASE WHEN".repeat(20_000)),
+        format!("SELECT * FROM {}", "n JOIN ".repeat(20_000)),
+        format!("SELECT x {}", "COLLATE c ".repeat(20_000)),
+        format!("{} SELECT 1", "EXPLAIN ".repeat(20_000)),
+        format!("/*{}", "/*".repeat(20_000)),
+    ] {
+        let routed = router.route(&many, &[]);
+        router.decide(&many, &routed, 0, &NoParams);
     }
 }
 

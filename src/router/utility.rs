@@ -67,7 +67,6 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
             .get(n)
             .map_or("", |w| if w.is_name() { &*w.text } else { "" })
     };
-    let has = |keyword: &str| words.iter().any(|w| w.is(keyword));
     match word(0) {
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
             transaction(words)
@@ -130,6 +129,15 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
             Effect::None,
             "since a procedure may write",
         ),
+        _ => schema_change(words),
+    }
+}
+
+/// Changes of the schema, and maintenance.
+fn schema_change(words: &[Word]) -> Option<Utility> {
+    let first = words.first().filter(|w| w.is_name())?;
+    let has = |keyword: &str| words.iter().any(|w| w.is(keyword));
+    match &*first.text {
         "create" if has_temp(words) => Some(Utility {
             place: Place::Refused(
                 "a temporary table would live on one shard only",

@@ -78,7 +78,9 @@ pub(super) struct Client {
     pub(super) skipping: bool,
     /// Extended messages went to the held connection and no Sync followed yet.
     pub(super) batch_open: bool,
-    pub(super) batch: super::extended::Batch,
+    pub(super) batch: super::batch::Batch,
+    /// What became of the transaction while the client was silent: told with its next statement.
+    pub(super) untold: Option<ClientError>,
     /// A BEGIN that was run and whose ReadyForQuery has not come yet.
     pub(super) begun: Option<Prelude>,
     /// Why the held connection must not be used by another client.
@@ -102,7 +104,7 @@ impl Client {
             tx: Tx::Idle,
             held: None,
             pins: Vec::new(),
-            pinned: session_mode.then_some("session_mode"),
+            pinned: session_mode.then_some(super::run::SESSION_MODE),
             named: HashMap::default(),
             unnamed: None,
             unnamed_there: None,
@@ -112,6 +114,7 @@ impl Client {
             skipping: false,
             batch_open: false,
             batch: Default::default(),
+            untold: None,
             begun: None,
             retire: None,
             peer,
@@ -228,6 +231,11 @@ impl Client {
     }
 
     async fn dispatch(&mut self, header: Header) -> Result<(), End> {
+        // These stand outside a batch: what came before is run first, and if that was a COPY,
+        // it may have taken the frame along.
+        if self.kept > 0 && matches!(header.tag, b'Q' | b'F' | b'd' | b'c' | b'f') {
+            return self.run_batch(false).await;
+        }
         match header.tag {
             b'S' => self.sync(header).await,
             b'X' => Err(End::Terminated),

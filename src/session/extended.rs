@@ -7,52 +7,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batch::{Kind, Op, Sending, Undo};
 use super::client::{Client, End};
 use super::local::EXPLAIN_COLUMN;
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
-use super::state::Tx;
-use crate::backend::{Conn, Sent, StatementId, statement_name};
+use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
 use crate::plan::{Access, Effect, LocalOp, Plan};
 use crate::router::{NoParams, Param, Params};
-use crate::sharding::ShardId;
 use crate::wire::{self, BindView, Header, ParseView};
 
 /// Messages are sent on when so many bytes of them wait for a Sync.
 const LONG_BATCH: usize = 256 << 10;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Parse,
-    Bind,
-    DescribeStatement,
-    DescribePortal,
-    Execute,
-    CloseStatement,
-    ClosePortal,
-}
-
-/// A message that waits to be sent: its place in the client's input and what it is about.
-#[derive(Debug)]
-struct Op {
-    kind: Kind,
-    at: usize,
-    total: usize,
-    statement: Option<Arc<Prepared>>,
-    shard: Option<ShardId>,
-}
-
-/// The messages since the last Sync or Flush.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    ops: Vec<Op>,
-    started: Option<Instant>,
-    /// Statements named in this batch whose Parse may still fail.
-    named: Vec<(Box<[u8]>, StatementId)>,
-}
 
 /// The parameters of a Bind, as the router asks for them.
 struct Bound<'a> {
@@ -92,6 +61,9 @@ fn no_statement(name: &[u8]) -> ClientError {
 impl Client {
     /// Parse, Bind, Describe, Execute or Close: checked, planned, and kept until the batch runs.
     pub(super) async fn extended(&mut self, header: Header) -> Result<(), End> {
+        if self.batch.renames {
+            return self.run_batch(false).await;
+        }
         self.batch.started.get_or_insert_with(Instant::now);
         let planned = if self.cluster.is_none() {
             self.refresh_cluster()
@@ -115,15 +87,11 @@ impl Client {
                     Ok(())
                 }
             }
+            // What came before it is answered first, and may change what is wrong with it.
+            Err(_) if self.kept > 0 => self.run_batch(false).await,
             Err(error) => {
-                // What came before it is answered first.
-                self.run_batch(false).await?;
                 self.drop_frame(header);
-                if self.skipping {
-                    Ok(())
-                } else {
-                    self.refuse_batch(&error).await
-                }
+                self.refuse_batch(&error).await
             }
         }
     }
@@ -142,6 +110,7 @@ impl Client {
             total: header.total,
             statement,
             shard: None,
+            undo: Undo::Nothing,
         }
     }
 
@@ -151,16 +120,25 @@ impl Client {
             let same = self.unnamed.as_ref().is_some_and(|u| {
                 u.sql.as_bytes() == view.sql && u.types.iter().copied().eq(view.types())
             });
-            if !same {
-                let sql = String::from_utf8_lossy(view.sql);
-                let types = view.types().collect();
-                let statement = unnamed(&self.served.router, &sql, types, 0);
-                self.count_route(&statement.routed);
-                self.unnamed = Some(Arc::new(statement));
-            } else {
-                self.served.routes.cache_hit();
-            }
-            return Ok(self.checked(self.op(Kind::Parse, header, self.unnamed.clone())));
+            let before = self.unnamed.clone();
+            let statement = match &before {
+                Some(unnamed) if same => {
+                    self.served.routes.cache_hit();
+                    unnamed.clone()
+                }
+                _ => {
+                    let types = view.types().collect();
+                    let statement = unnamed(&self.served.router, view.sql, types, 0);
+                    self.count_route(&statement.routed);
+                    Arc::new(statement)
+                }
+            };
+            let mut op = self.op(Kind::Parse, header, Some(statement.clone()));
+            op.undo = Undo::Unnamed(before);
+            let checked = self.checked(op);
+            // A Parse that fails has ended the unnamed statement all the same.
+            self.unnamed = checked.is_ok().then_some(statement);
+            return Ok(checked);
         }
         if self.named.contains_key(view.name) {
             let name = String::from_utf8_lossy(view.name);
@@ -170,24 +148,26 @@ impl Client {
             )));
         }
         let name: Box<[u8]> = view.name.into();
-        let sql = String::from_utf8_lossy(view.sql).into_owned();
         let types = view.types().collect();
         let statement = self
             .served
             .statements
-            .intern(&self.served.router, &sql, types);
-        let op = match self.checked(self.op(Kind::Parse, header, Some(statement.clone()))) {
+            .intern(&self.served.router, view.sql, types);
+        let mut op = match self.checked(self.op(Kind::Parse, header, Some(statement.clone()))) {
             Ok(op) => op,
             Err(error) => return Ok(Err(error)),
         };
         self.count_route(&statement.routed);
-        self.batch.named.push((name.clone(), statement.id));
+        op.undo = Undo::Named(name.clone(), None);
         self.named.insert(name, statement);
         Ok(Ok(op))
     }
 
-    /// In a transaction that failed without a server only its end may be parsed.
-    fn checked(&self, op: Op) -> Result<Op, ClientError> {
+    /// In a transaction that failed only its end may be parsed. (The server would say so too, but
+    /// is not asked about a statement that it has already, nor if it has lost the transaction.)
+    fn checked(&mut self, op: Op) -> Result<Op, ClientError> {
+        let failed = self.tx.in_block() && self.status() == b'E';
+        let decided = self.batch.ops.iter().all(|op| op.kind != Kind::Execute);
         let ends = op
             .statement
             .as_ref()
@@ -196,7 +176,7 @@ impl Client {
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
             });
-        if self.tx != Tx::Failed || ends {
+        if !failed || !decided || ends {
             return Ok(op);
         }
         Err(ClientError::error(
@@ -256,18 +236,18 @@ impl Client {
             (b'D', b'S') => self.statement(&name).and_then(|statement| {
                 self.checked(self.op(Kind::DescribeStatement, header, Some(statement)))
             }),
-            (b'D', b'P') => Ok(self.op(
-                Kind::DescribePortal,
-                header,
-                self.portals.get(&name).cloned(),
-            )),
+            (b'D', b'P') => self
+                .portal(&name)
+                .map(|statement| self.op(Kind::DescribePortal, header, statement)),
             (b'C', b'S') => {
-                if name.is_empty() {
-                    self.unnamed = None;
+                let mut op = self.op(Kind::CloseStatement, header, None);
+                op.undo = if name.is_empty() {
+                    Undo::Unnamed(self.unnamed.take())
                 } else {
-                    self.named.remove(&name);
-                }
-                Ok(self.op(Kind::CloseStatement, header, None))
+                    let before = self.named.remove(&name);
+                    Undo::Named(name, before)
+                };
+                Ok(op)
             }
             (b'C', b'P') => {
                 self.portals.remove(&name);
@@ -285,15 +265,29 @@ impl Client {
         let Some(portal) = wire::first_cstr(self.body(header)) else {
             return Err(violation("invalid string in message"));
         };
-        let statement = self.portals.get(portal).cloned();
+        let statement = match self.portal(portal) {
+            Ok(statement) => statement,
+            Err(error) => return Ok(Err(error)),
+        };
+        let effect = statement
+            .as_ref()
+            .and_then(|p| p.routed.shape.statements.first())
+            .map(|s| &s.effect);
+        self.batch.renames = matches!(effect, Some(Effect::DiscardAll | Effect::Deallocate(_)));
+        Ok(Ok(self.op(Kind::Execute, header, statement)))
+    }
+
+    /// The statement of a portal; `None` for one that only the server may know, made by SQL.
+    fn portal(&self, name: &[u8]) -> Result<Option<Arc<Prepared>>, ClientError> {
+        let statement = self.portals.get(name).cloned();
         if statement.is_none() && self.held.is_none() {
-            let name = String::from_utf8_lossy(portal);
-            return Ok(Err(ClientError::error(
+            let name = String::from_utf8_lossy(name);
+            return Err(ClientError::error(
                 SqlState::INVALID_CURSOR_NAME,
                 format!("portal \"{name}\" does not exist"),
-            )));
+            ));
         }
-        Ok(Ok(self.op(Kind::Execute, header, statement)))
+        Ok(statement)
     }
 
     /// Flush (`H`): what was sent so far is answered, the connection stays.
@@ -318,6 +312,8 @@ impl Client {
         }
         self.served.metrics.bytes_received(self.kept as u64);
         let mut ops = std::mem::take(&mut self.batch.ops);
+        self.batch.answered = 0;
+        self.batch.renames = false;
         let started = self.batch.started.take().unwrap_or_else(Instant::now);
         let mut synced = false;
         let mut rest = &ops[..];
@@ -345,9 +341,9 @@ impl Client {
                 ));
             }
         }
-        ops.clear();
+        let unanswered = ops.drain(..).skip(self.batch.answered).collect();
+        self.undo(unanswered);
         self.batch.ops = ops;
-        self.batch.named.clear();
         self.port.input.consume(std::mem::take(&mut self.kept));
         if sync && !synced {
             self.end_batch(started).await
@@ -364,7 +360,29 @@ impl Client {
             return Ok(());
         }
         self.batch_open = false;
+        if self.held.is_none() {
+            self.portals.clear();
+        }
         self.ready().await
+    }
+
+    /// Takes back what messages did to the session's names that the server did not come to, the
+    /// first of which is the one that failed, if any did.
+    fn undo(&mut self, unanswered: Vec<Op>) {
+        for (i, op) in unanswered.into_iter().enumerate().rev() {
+            match op.undo {
+                Undo::Nothing => {}
+                // Parse ends the unnamed statement before it can fail.
+                Undo::Unnamed(_) if i == 0 && op.kind == Kind::Parse => self.unnamed = None,
+                Undo::Unnamed(before) => self.unnamed = before,
+                Undo::Named(name, None) => {
+                    self.named.remove(&name);
+                }
+                Undo::Named(name, Some(before)) => {
+                    self.named.insert(name, before);
+                }
+            }
+        }
     }
 
     fn op_is_local(&self, op: &Op, alone: bool) -> bool {
@@ -407,10 +425,11 @@ impl Client {
                 };
                 match self.answer(statement, &prepared.sql, &NoParams).await {
                     Ok(answer) => self.write_answer(&answer, true),
-                    Err(error) => self.refuse_batch(&error).await?,
+                    Err(error) => return self.refuse_batch(&error).await,
                 }
             }
         }
+        self.batch.answered += 1;
         Ok(())
     }
 
@@ -479,6 +498,7 @@ impl Client {
                 }
                 Err(failure) => failure,
             };
+            self.note_answered();
             let server = matches!(failure, Failure::Server { .. });
             if server && may_retry && self.kept == kept && progress.to_client == 0 {
                 // Nothing came back and nothing was changed: another server may answer.
@@ -534,8 +554,8 @@ impl Client {
 
     /// What follows from the answers to a run.
     async fn after(&mut self, ops: &[Op], progress: &Progress, started: Instant) -> bool {
+        let lost_sync = self.note_answered();
         if progress.failed {
-            self.forget_failed_parses();
             // The server skips to the next Sync, and so does pgdrover.
             self.skipping = !progress.ready;
         } else {
@@ -545,118 +565,22 @@ impl Client {
         let ran = ops
             .iter()
             .filter(|op| op.kind == Kind::Execute)
-            .filter_map(|op| Self::ran(op.statement.as_ref()?));
+            .map(|op| Self::ran(op.statement.as_ref()?));
         self.note_effects(ran, progress, started.elapsed().as_secs_f64());
         if progress.ready {
             self.batch_open = false;
             self.boundary(progress).await;
         }
-        progress.ready
+        progress.ready || lost_sync
     }
 
-    /// A Parse that failed, or was skipped, leaves no name behind.
-    fn forget_failed_parses(&mut self) {
-        let Some(held) = &mut self.held else { return };
-        let prepared = held.lease.conn().prepared();
-        for (name, id) in self.batch.named.drain(..) {
-            if !prepared.touch(id) && self.named.get(&name).is_some_and(|p| p.id == id) {
-                self.named.remove(&name);
-            }
-        }
-    }
-}
-
-/// Encodes messages for one server connection.
-struct Sending<'a> {
-    conn: &'a mut Conn,
-    unnamed_there: &'a mut Option<Arc<Prepared>>,
-    /// Statements whose Parse is on its way.
-    parsing: Vec<StatementId>,
-    retire: &'a mut Option<&'static str>,
-}
-
-impl Sending<'_> {
-    fn put(&mut self, op: &Op, frame: &[u8]) {
-        match (op.kind, &op.statement) {
-            (Kind::Parse, Some(p)) if p.id != 0 => {
-                if !self.ensure(p, true) {
-                    self.conn.ledger.owe(b'1');
-                }
-            }
-            (Kind::Parse, p) => {
-                self.unnamed_there.clone_from(p);
-                self.raw(frame, Sent::Parse(None));
-            }
-            (Kind::Bind, Some(p)) if p.id != 0 => {
-                self.ensure(p, false);
-                let body = &frame[5..];
-                let names = wire::cstr(body).and_then(|(portal, rest)| {
-                    Some((portal, portal.len() + 2 + wire::cstr(rest)?.0.len()))
-                });
-                if let Some((portal, names)) = names {
-                    let name = statement_name(p.id);
-                    wire::bind_renamed(&mut self.conn.port.output, portal, &name, body, names);
-                    self.conn.ledger.sent(Sent::Bind, true);
-                }
-            }
-            (Kind::Bind, p) => {
-                self.ensure_unnamed(p);
-                self.raw(frame, Sent::Bind);
-            }
-            (Kind::DescribeStatement, Some(p)) if p.id != 0 => {
-                self.ensure(p, false);
-                wire::describe_statement(&mut self.conn.port.output, &statement_name(p.id));
-                self.conn.ledger.sent(Sent::Describe, true);
-            }
-            (Kind::DescribeStatement, p) => {
-                self.ensure_unnamed(p);
-                self.raw(frame, Sent::Describe);
-            }
-            (Kind::DescribePortal, _) => self.raw(frame, Sent::Describe),
-            (Kind::Execute, _) => self.raw(frame, Sent::Execute),
-            (Kind::ClosePortal, _) => self.raw(frame, Sent::Close),
-            // The statement stays on the server: others may use it.
-            (Kind::CloseStatement, _) => self.conn.ledger.owe(b'3'),
-        }
-    }
-
-    fn raw(&mut self, frame: &[u8], sent: Sent) {
-        self.conn.port.output.put(frame);
-        self.conn.ledger.sent(sent, true);
-    }
-
-    /// Sees to it that the statement exists on the server; returns whether a Parse was needed.
-    fn ensure(&mut self, p: &Prepared, for_client: bool) -> bool {
-        if self.conn.prepared().touch(p.id) || self.parsing.contains(&p.id) {
+    /// Counts what the server answered. Returns whether a Sync was lost in a COPY.
+    fn note_answered(&mut self) -> bool {
+        let Some(held) = &mut self.held else {
             return false;
-        }
-        if let Some(evicted) = self.conn.prepared().make_room() {
-            wire::close_statement(&mut self.conn.port.output, &statement_name(evicted));
-            self.conn.ledger.sent(Sent::Close, false);
-            *self.retire = Some("statements_unknown");
-        }
-        let name = statement_name(p.id);
-        wire::parse(
-            &mut self.conn.port.output,
-            &name,
-            p.sql.as_bytes(),
-            &p.types,
-        );
-        self.conn.ledger.sent(Sent::Parse(Some(p.id)), for_client);
-        self.parsing.push(p.id);
-        true
-    }
-
-    /// Sees to it that the client's unnamed statement is the server's.
-    fn ensure_unnamed(&mut self, p: &Option<Arc<Prepared>>) {
-        let (Some(p), there) = (p, &*self.unnamed_there) else {
-            return;
         };
-        if there.as_ref().is_some_and(|t| Arc::ptr_eq(t, p)) {
-            return;
-        }
-        wire::parse(&mut self.conn.port.output, "", p.sql.as_bytes(), &p.types);
-        self.conn.ledger.sent(Sent::Parse(None), false);
-        *self.unnamed_there = Some(p.clone());
+        let ledger = &mut held.lease.conn().ledger;
+        self.batch.answered += ledger.take_answered();
+        ledger.take_lost_sync()
     }
 }

@@ -65,6 +65,16 @@ impl Gucs {
         &self.script
     }
 
+    /// Whether statements come in UTF-8, as far as the client has said.
+    pub(super) fn is_utf8(&self) -> bool {
+        self.current.get("client_encoding").is_none_or(|statement| {
+            let statement = statement.to_ascii_lowercase();
+            ["utf8", "utf-8", "unicode", "default"]
+                .iter()
+                .any(|name| statement.contains(name))
+        })
+    }
+
     /// The client ran `statement`, which sets `name`.
     pub(super) fn set(&mut self, name: &str, statement: &str) {
         self.pending
@@ -78,21 +88,25 @@ impl Gucs {
 
     /// The client ran SAVEPOINT, RELEASE or ROLLBACK TO: `text` is the statement.
     pub(super) fn transaction_control(&mut self, text: &str) {
-        let words: Vec<String> = text
+        let text = without_comments(text);
+        let mut words = text
             .split(|c: char| c.is_whitespace() || c == ';')
             .filter(|w| !w.is_empty())
-            .map(str::to_ascii_lowercase)
-            .collect();
-        let (Some(first), Some(name)) = (words.first(), words.last()) else {
+            .map(str::to_ascii_lowercase);
+        let first = words.next().unwrap_or_default();
+        let noise = ["work", "transaction", "to", "savepoint"];
+        let Some(name) = words.find(|w| !noise.contains(&w.as_str())) else {
             return;
         };
-        match first.as_str() {
-            "savepoint" => self.pending.push(Change::Savepoint(name.as_str().into())),
-            "rollback" => {
-                let mark = |c: &Change| *c == Change::Savepoint(name.as_str().into());
-                if let Some(at) = self.pending.iter().rposition(mark) {
-                    self.pending.truncate(at + 1);
-                }
+        let mark = Change::Savepoint(name.into());
+        let at = self.pending.iter().rposition(|c| *c == mark);
+        match (first.as_str(), at) {
+            ("savepoint", _) => self.pending.push(mark),
+            ("rollback" | "abort", Some(at)) => self.pending.truncate(at + 1),
+            ("release", Some(at)) => {
+                let later = self.pending.split_off(at);
+                let kept = |c: &Change| !matches!(c, Change::Savepoint(_));
+                self.pending.extend(later.into_iter().filter(kept));
             }
             _ => {}
         }
@@ -156,7 +170,8 @@ impl Gucs {
         entries.sort_by_key(|(name, _)| (rank(name), *name));
         for (_, statement) in entries {
             script.push_str(statement);
-            script.push_str(";\n");
+            // On a line of its own: the statement may end with a comment.
+            script.push_str("\n;");
         }
         self.script = script.into();
     }
@@ -181,6 +196,52 @@ fn set_config(name: &str, value: &str) -> String {
     )
 }
 
+/// The text with a space in place of each comment. Only for statements without string literals.
+fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['-', '/']) {
+        let (before, comment) = rest.split_at(at);
+        out.push_str(before);
+        let end = if comment.starts_with("--") {
+            comment.find('\n').unwrap_or(comment.len())
+        } else if comment.starts_with("/*") {
+            block_comment(comment)
+        } else {
+            out.push_str(&comment[..1]);
+            rest = &comment[1..];
+            continue;
+        };
+        out.push(' ');
+        rest = &comment[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where a block comment ends; they nest.
+fn block_comment(text: &str) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at < text.len() {
+        let step = match text.get(at..at + 2) {
+            Some("/*") => {
+                depth += 1;
+                2
+            }
+            Some("*/") => {
+                depth -= 1;
+                2
+            }
+            _ => 1,
+        };
+        at += step;
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
 /// An SQL string literal that means the same whatever `standard_conforming_strings` is.
 fn quote(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('\'', "''");
@@ -203,7 +264,7 @@ mod tests {
         assert_eq!(g.end(false), Changed::No);
         assert_eq!(&**g.script(), "");
         g.set("work_mem", "SET work_mem = '1MB'");
-        assert_eq!(committed(&mut g), "SET work_mem = '1MB';\n");
+        assert_eq!(committed(&mut g), "SET work_mem = '1MB'\n;");
     }
 
     #[test]
@@ -214,7 +275,20 @@ mod tests {
         g.set("b", "SET b=2");
         g.transaction_control("rollback work to savepoint S;");
         g.set("c", "SET c=3");
-        assert_eq!(committed(&mut g), "SET a=1;\nSET c=3;\n");
+        assert_eq!(committed(&mut g), "SET a=1\n;SET c=3\n;");
+    }
+
+    #[test]
+    fn a_released_savepoint_is_no_mark_any_more() {
+        let mut g = Gucs::new([]);
+        g.transaction_control("SAVEPOINT s");
+        g.set("a", "SET a=1");
+        g.transaction_control("SAVEPOINT s -- again");
+        g.set("b", "SET b=2");
+        g.transaction_control("RELEASE SAVEPOINT s");
+        g.transaction_control("/* outer /* nested */ */ ROLLBACK TO s");
+        g.set("c", "SET c=3");
+        assert_eq!(committed(&mut g), "SET c=3\n;");
     }
 
     #[test]
@@ -226,9 +300,20 @@ mod tests {
         g.set("role", "SET ROLE r");
         g.set("other", "SET other TO 1");
         g.reset(None);
-        assert_eq!(committed(&mut g), format!("SET ROLE r;\n{startup}"));
+        assert_eq!(committed(&mut g), format!("SET ROLE r\n;{startup}"));
         g.discard();
         assert_eq!(&**g.script(), startup);
+    }
+
+    #[test]
+    fn an_encoding_other_than_utf8_is_noticed() {
+        assert!(Gucs::new([]).is_utf8());
+        assert!(Gucs::new([("client_encoding", "UTF8")]).is_utf8());
+        assert!(!Gucs::new([("client_encoding", "latin1")]).is_utf8());
+        let mut g = Gucs::new([]);
+        g.set("client_encoding", "SET NAMES 'sjis'");
+        g.end(true);
+        assert!(!g.is_utf8());
     }
 
     #[test]

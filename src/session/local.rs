@@ -60,7 +60,7 @@ impl Client {
         params: &(dyn Params + Sync),
     ) -> Result<Answer, ClientError> {
         if self.tx == Tx::Failed {
-            return self.answer_failed(statement, text);
+            return self.answer_failed(statement);
         }
         match (&statement.plan, &statement.effect) {
             (Plan::Local(LocalOp::Empty), _) => Ok(Answer::Empty),
@@ -119,6 +119,7 @@ impl Client {
             .map(str::to_ascii_lowercase)
             .collect();
         let chained = words.ends_with(&["and".into(), "chain".into()]);
+        self.gucs.end(tag == "COMMIT");
         if let (true, Tx::Deferred(prelude)) = (chained, &mut self.tx) {
             prelude.statements.truncate(1);
         } else {
@@ -127,10 +128,20 @@ impl Client {
         Answer::Tag(tag)
     }
 
-    fn answer_failed(&mut self, statement: &Statement, text: &str) -> Result<Answer, ClientError> {
-        let ends = matches!(statement.effect, Effect::Commit | Effect::Rollback);
-        if ends && !starts_with(text, "prepare") {
+    fn answer_failed(&mut self, statement: &Statement) -> Result<Answer, ClientError> {
+        let commits = statement.effect == Effect::Commit;
+        let ends = commits || statement.effect == Effect::Rollback;
+        let untold = self.untold.take();
+        if ends {
             self.tx = Tx::Idle;
+            self.gucs.end(false);
+        }
+        match untold {
+            // To a client that knows of no failure, a COMMIT that did not happen is an error.
+            Some(error) if statement.effect != Effect::Rollback => return Err(error),
+            _ => {}
+        }
+        if ends {
             return Ok(Answer::Tag("ROLLBACK"));
         }
         if matches!(statement.plan, Plan::Local(LocalOp::Empty)) {

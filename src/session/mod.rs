@@ -1,10 +1,11 @@
 //! One client: startup, authentication, the protocol's states, prepared statements, settings.
 //!
 //! `startup` and `auth` turn a socket into a logged-in [`client::Client`]; its loop reads frames and
-//! hands them to `simple` or `extended`, which ask the router where they go and have `run` send
+//! hands them to `simple` or `extended` (which collects a `batch`), which ask the router where they go and have `run` send
 //! them. `state` says where the transaction stands, `gucs` what settings follow the client.
 
 mod auth;
+mod batch;
 mod client;
 mod extended;
 mod gucs;

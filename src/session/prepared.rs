@@ -11,15 +11,25 @@ use crate::router::{Routed, Router};
 pub struct Prepared {
     /// Its number on the servers; 0 for the unnamed statement, which has none.
     pub id: StatementId,
-    /// Its text, as the client sent it.
+    /// Its text, for planning.
     pub sql: Box<str>,
+    /// Its bytes as the client sent them, if the text could not keep them: in an encoding other
+    /// than UTF-8.
+    raw: Option<Box<[u8]>>,
     /// The declared parameter types.
     pub types: Vec<u32>,
     /// Its plan.
     pub routed: Routed,
 }
 
-type Key = (Box<str>, Vec<u32>);
+type Key = (Box<[u8]>, Vec<u32>);
+
+impl Prepared {
+    /// The text in the client's own bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(self.sql.as_bytes())
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -37,7 +47,7 @@ pub struct Statements {
 
 impl Statements {
     /// The statement of this text and these types.
-    pub fn intern(&self, router: &Router, sql: &str, types: Vec<u32>) -> Arc<Prepared> {
+    pub fn intern(&self, router: &Router, sql: &[u8], types: Vec<u32>) -> Arc<Prepared> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (Box::from(sql), types);
         if let Some(known) = state.known.get(&key).and_then(Weak::upgrade) {
@@ -57,11 +67,13 @@ impl Statements {
 }
 
 /// A statement with a number of the caller's choice.
-pub(super) fn unnamed(router: &Router, sql: &str, types: Vec<u32>, id: StatementId) -> Prepared {
-    let routed = router.route(sql, &types);
+pub(super) fn unnamed(router: &Router, sql: &[u8], types: Vec<u32>, id: StatementId) -> Prepared {
+    let text = String::from_utf8_lossy(sql);
+    let routed = router.route(&text, &types);
     Prepared {
         id,
-        sql: sql.into(),
+        raw: (text.as_bytes() != sql).then(|| sql.into()),
+        sql: text.into(),
         types,
         routed,
     }

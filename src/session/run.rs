@@ -7,6 +7,7 @@ use tracing::warn;
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN, transition};
 use super::prepared::Prepared;
+use super::startup::plain_strings_only;
 use super::state::{Prelude, Tx};
 use crate::backend::{Conn, PoolMode, Sent};
 use crate::error::{ClientError, SqlState};
@@ -34,6 +35,9 @@ pub(super) struct Place {
     /// What it does there.
     pub(super) touches: Touched,
 }
+
+/// Why a session in session pooling mode keeps its connections, though nothing compels it yet.
+pub(super) const SESSION_MODE: &str = "session_mode";
 
 /// Runs the script on a connection that no client uses yet, and checks that it worked.
 pub(super) async fn apply_settings(conn: &mut Conn, script: &Arc<str>) -> Result<(), ClientError> {
@@ -113,6 +117,7 @@ impl Client {
     async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
         // In an explicit transaction all goes to the primary, unless it said READ ONLY.
         let access = match (self.tx.in_block(), self.tx.read_only()) {
+            _ if self.has_state() => Access::Write,
             (true, true) => Access::Read,
             (true, false) => Access::Write,
             (false, _) => place.access,
@@ -129,8 +134,14 @@ impl Client {
 
     fn fits(&self, held: &Held, place: Place) -> bool {
         let shard = place.shard.is_none_or(|s| s == held.shard);
-        let role = held.primary || place.access == Access::Read || self.tx.read_only();
-        shard && role
+        let may_read = place.access == Access::Read || self.tx.read_only();
+        shard && (held.primary || may_read && !self.has_state())
+    }
+
+    /// Whether the session has state on a server connection. State is made on primaries, so that
+    /// is where all its statements go, reads included: a temporary table is on no replica.
+    fn has_state(&self) -> bool {
+        self.pinned.is_some_and(|reason| reason != SESSION_MODE)
     }
 
     fn take_pin(&mut self, place: Place) -> Option<Held> {
@@ -145,18 +156,28 @@ impl Client {
         let Some(mut held) = self.held.take() else {
             return Ok(());
         };
+        // A BEGIN whose batch goes on was answered, though no ReadyForQuery showed it yet.
+        let begun = self.begun.take();
+        let in_block = in_block || begun.is_some();
         let bound = match held.touched {
             Touched::Nothing => false,
             Touched::Read => in_block,
             Touched::Wrote => true,
         };
         if bound || self.pinned.is_some() && in_block {
+            self.begun = begun;
             let error = self.elsewhere(&held, place);
             self.held = Some(held);
             return Err(error);
         }
         let conn = held.lease.conn();
-        if let Tx::Open(prelude) = &mut self.tx {
+        if let Some(prelude) = begun {
+            self.tx = Tx::Deferred(prelude);
+            wire::empty_message(&mut conn.port.output, b'S');
+            conn.ledger.sent(Sent::Sync, false);
+            wire::query(&mut conn.port.output, "ROLLBACK");
+            conn.ledger.sent(Sent::Quiet, false);
+        } else if let Tx::Open(prelude) = &mut self.tx {
             self.tx = Tx::Deferred(std::mem::take(prelude));
             wire::query(&mut conn.port.output, "ROLLBACK");
             conn.ledger.sent(Sent::Quiet, false);
@@ -233,6 +254,9 @@ impl Client {
             return Ok(());
         };
         let conn = held.lease.conn();
+        if !conn.plain_strings {
+            return Err(Failure::Refused(plain_strings_only()));
+        }
         self.me.slot.arm(&conn.address, conn.key);
         relay(
             &mut self.port,
@@ -244,10 +268,11 @@ impl Client {
         .await
     }
 
-    /// Statements were run: what their success means for the session is noted.
+    /// Statements were run, each of which the server completes once unless it fails: what their
+    /// success means for the session is noted. `None` stands for one of which nothing is known.
     pub(super) fn note_effects<'a>(
         &mut self,
-        ran: impl IntoIterator<Item = Ran<'a>>,
+        ran: impl IntoIterator<Item = Option<Ran<'a>>>,
         progress: &Progress,
         seconds: f64,
     ) {
@@ -256,23 +281,43 @@ impl Client {
         }
         let Some(held) = &self.held else { return };
         let metrics = held.lease.pool().metrics().clone();
-        for Ran { statement, text } in ran {
+        for (i, ran) in ran.into_iter().enumerate() {
+            let Some(Ran { statement, text }) = ran else {
+                continue;
+            };
             metrics.statement(statement.kind as usize, seconds);
             if let Effect::Pin(reason) = &statement.effect {
-                // Even if a later statement failed: an advisory lock, for one, survives that.
-                self.pinned.get_or_insert(*reason);
+                // Even if it or a later statement failed: an advisory lock survives that.
+                self.pin(reason);
             }
-            if !progress.failed {
-                self.note_effect(statement, text);
+            // A statement behind one that failed was not run; one before it was, and its effect
+            // stays if a COMMIT came in between.
+            if i < progress.completed {
+                self.note_effect(statement, text, progress.rollbacks.contains(&i));
             }
         }
     }
 
-    fn note_effect(&mut self, statement: &Statement, text: &str) {
+    /// The session has state on its connection that cannot be had elsewhere.
+    fn pin(&mut self, reason: &'static str) {
+        if self.pinned.is_none_or(|p| p == SESSION_MODE) {
+            self.pinned = Some(reason);
+        }
+    }
+
+    fn note_effect(&mut self, statement: &Statement, text: &str, rolled_back: bool) {
         match &statement.effect {
             Effect::None => {}
             Effect::Begin { read_only } => self.begun = Some(Prelude::begin(text, *read_only)),
+            Effect::Commit => self.end_settings(!rolled_back),
+            Effect::Rollback => self.end_settings(false),
             Effect::Set { local: true, .. } => self.tx.repeat(text),
+            Effect::Set {
+                name, value: None, ..
+            } => {
+                self.gucs.reset(Some(name));
+                self.tx.repeat(text);
+            }
             Effect::Set { name, .. } => {
                 self.gucs.set(name, text);
                 self.tx.repeat(text);
@@ -307,17 +352,26 @@ impl Client {
             return;
         }
         held.lease.pool().metrics().transaction();
-        let committed = !progress.failed && !progress.rolled_back;
-        match self.gucs.end(committed) {
+        self.end_settings(!progress.failed);
+        self.release_held().await;
+    }
+
+    /// A transaction ended: the settings changed in it are the session's now, or are forgotten.
+    fn end_settings(&mut self, committed: bool) {
+        let changed = self.gucs.end(committed);
+        let Some(held) = &mut self.held else { return };
+        let conn = held.lease.conn();
+        match changed {
             Changed::No => {}
+            // What was reset before went to the server's default, not to the client's own.
+            Changed::Set if &*conn.settings == UNKNOWN => {}
             Changed::Set => {
                 let script = self.gucs.script().clone();
                 self.served.prove(&script);
-                held.lease.conn().settings = script;
+                conn.settings = script;
             }
-            Changed::Reset => held.lease.conn().settings = UNKNOWN.into(),
+            Changed::Reset => conn.settings = UNKNOWN.into(),
         }
-        self.release_held().await;
     }
 
     /// The transaction or batch is over: the connection goes back, or stays if it is pinned.
@@ -341,9 +395,7 @@ impl Client {
 
     /// The state for which connections were pinned is gone: they go back.
     pub(super) async fn unpin(&mut self) {
-        if self.user.pool_mode == PoolMode::Transaction {
-            self.pinned = None;
-        }
+        self.pinned = (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE);
         for held in std::mem::take(&mut self.pins) {
             give_back(held).await;
         }
@@ -379,12 +431,14 @@ impl Client {
     ) -> Result<ClientError, End> {
         let (cause, code) = match failure {
             Failure::Client(error) => return Err(End::Left(error)),
+            Failure::Refused(error) => return Err(End::Fatal(error)),
             Failure::Protocol(error) => {
                 let error = ClientError::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
                 return Err(End::Fatal(error));
             }
             Failure::Server { cause, code } => (cause, code),
         };
+        let pinned = self.pinned.is_some();
         let server = self
             .held
             .as_mut()
@@ -402,30 +456,29 @@ impl Client {
             return Err(End::Cut);
         }
         self.gucs.end(false);
-        let detail = format!("The server connection ended: {cause}");
-        if committing {
+        self.begun = None;
+        let error = if committing {
             self.tx = Tx::Idle;
-            return Ok(ClientError::error(
-                SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-                "the connection to the server was lost while a change was being committed; \
-                 whether it was committed is not known",
-            )
-            .detail(detail)
-            .hint("Look whether the change is there before repeating it."));
+            outcome_unknown()
+        } else {
+            self.tx.fail();
+            not_done()
+        };
+        let error = error.detail(format!("The server connection ended: {cause}"));
+        if pinned {
+            // State that lived in the connection is gone: the client must not go on as if it
+            // were there.
+            return Err(pin_lost(error));
         }
-        self.tx.fail();
-        Ok(ClientError::error(
-            SqlState::CONNECTION_FAILURE,
-            "the connection to the server was lost; the statement did not take effect",
-        )
-        .detail(detail)
-        .hint("Repeat the statement, or the whole transaction."))
+        Ok(error)
     }
 
     /// pgdrover refuses a statement. In a transaction that a server has, the server is made to fail
     /// as well, so that what follows (25P02, ROLLBACK TO) is its own word.
     pub(super) async fn refuse(&mut self, error: &ClientError) -> Result<(), End> {
         self.served.metrics.error(error.code.code());
+        // The woven-in Query below, as any, ends the server's unnamed statement.
+        self.unnamed_there = None;
         let open = matches!(self.tx, Tx::Open(_)) || self.batch_open;
         if let Some(held) = &mut self.held
             && open
@@ -484,10 +537,15 @@ impl Client {
         if let Some(held) = &mut self.held
             && let Err(failure) = listen(&mut self.port, held.lease.conn())
         {
-            let in_block = self.tx.in_block();
+            let (in_block, in_batch) = (self.tx.in_block(), self.batch_open);
             let error = self.lost(failure, &Progress::default(), false).await?;
-            if !in_block && self.pinned.is_some() {
-                return Err(pin_lost(error));
+            if in_batch {
+                // The client waits for no answer now, but its next Sync must not look like success.
+                self.served.metrics.error(error.code.code());
+                wire::error_response(&mut self.port.output, &error);
+                self.skipping = true;
+            } else if in_block {
+                self.untold = Some(error);
             }
         }
         let mut i = 0;
@@ -519,7 +577,23 @@ async fn give_back(mut held: Held) {
     held.lease.discard("pinned");
 }
 
-/// State that lived in a pinned connection is gone: the client must not go on as if it were there.
+fn outcome_unknown() -> ClientError {
+    ClientError::error(
+        SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+        "the connection to the server was lost while a change was being committed; \
+         whether it was committed is not known",
+    )
+    .hint("Look whether the change is there before repeating it.")
+}
+
+fn not_done() -> ClientError {
+    ClientError::error(
+        SqlState::CONNECTION_FAILURE,
+        "the connection to the server was lost; the statement did not take effect",
+    )
+    .hint("Repeat the statement, or the whole transaction.")
+}
+
 fn pin_lost(error: ClientError) -> End {
     End::Fatal(ClientError {
         severity: crate::error::Severity::Fatal,

@@ -9,14 +9,13 @@ use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
 use crate::plan::{Access, Decision, Effect, Kind};
 use crate::router::{NoParams, Routed};
-use crate::sharding::ShardId;
+use crate::sharding::{KeyType, ShardId};
 use crate::wire::{self, Header};
 
 impl Client {
     /// Query (`Q`).
     pub(super) async fn query(&mut self, header: Header) -> Result<(), End> {
-        // A simple query ends the unnamed statement and portal, and whatever batch was open.
-        self.run_batch(false).await?;
+        // A simple query ends the unnamed statement.
         self.unnamed = None;
         let started = Instant::now();
         let body = self.body(header);
@@ -89,6 +88,11 @@ impl Client {
     /// The shard of a decision, `None` for any; an error if it is not to be run.
     pub(super) fn decided(&self, decision: Decision) -> Result<Option<ShardId>, ClientError> {
         match decision {
+            Decision::Shard(_) if self.hashes_foreign_text() => Err(ClientError::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a text sharding key can be read in UTF-8 only",
+            )
+            .hint("SET client_encoding TO 'UTF8'.")),
             Decision::Shard(shard) => Ok(Some(shard)),
             Decision::AnyShard => Ok(None),
             Decision::Refused(error) => {
@@ -101,6 +105,12 @@ impl Client {
             )
             .hint("Send it by itself.")),
         }
+    }
+
+    /// The same text in another encoding has other bytes, and so another shard.
+    fn hashes_foreign_text(&self) -> bool {
+        let schema = self.served.router.schema();
+        schema.shards > 1 && schema.key_type == KeyType::Text && !self.gucs.is_utf8()
     }
 
     async fn run_query(
@@ -145,9 +155,17 @@ impl Client {
             self.served.metrics.bytes_sent(progress.to_client);
             return match outcome {
                 Ok(()) => {
-                    let ran = routed.shape.statements.iter().map(|statement| Ran {
-                        statement,
-                        text: sql.get(statement.span.clone()).unwrap_or(sql),
+                    let statements = &routed.shape.statements;
+                    // The span is only meaningful among several: one alone may share its shape
+                    // with texts of another length.
+                    let alone = statements.len() == 1;
+                    let text = |span: &std::ops::Range<usize>| sql.get(span.clone()).unwrap_or(sql);
+                    let ran = statements.iter().map(|statement| {
+                        let text = match alone {
+                            true => sql.trim().trim_end_matches(';'),
+                            false => text(&statement.span),
+                        };
+                        Some(Ran { statement, text })
                     });
                     let seconds = started.elapsed().as_secs_f64();
                     self.note_effects(ran, &progress, seconds);
@@ -185,7 +203,6 @@ impl Client {
 
     /// FunctionCall (`F`): relayed where one server has everything, refused elsewhere.
     pub(super) async fn function_call(&mut self, header: Header) -> Result<(), End> {
-        self.run_batch(false).await?;
         if let Err(error) = self.refresh_cluster() {
             return self.refuse_query(header, &error).await;
         }

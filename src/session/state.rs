@@ -44,7 +44,8 @@ impl Prelude {
 
     /// One text that runs all of it.
     pub(super) fn script(&self) -> String {
-        self.statements.join(";")
+        // On lines of their own: a statement may end with a comment.
+        self.statements.join("\n;")
     }
 }
 
@@ -150,6 +151,6 @@ mod tests {
         tx.repeat("SAVEPOINT a");
         let Tx::Deferred(prelude) = &tx else { panic!() };
         assert!(!prelude.is_plain());
-        assert_eq!(prelude.script(), "begin;SAVEPOINT a");
+        assert_eq!(prelude.script(), "begin\n;SAVEPOINT a");
     }
 }

@@ -23,6 +23,9 @@ pub enum FrameError {
         /// What the field said.
         length: u32,
     },
+    /// A client that copies in may send data and the end of it, nothing else.
+    #[error("unexpected message type 0x{0:02X} during COPY from stdin")]
+    InCopy(u8),
     /// The body does not have the form of its type.
     #[error("message of type {} is malformed", *.0 as char)]
     Body(u8),

@@ -1,7 +1,7 @@
 //! The integration tests: one binary, whose modules bear the names of `src`.
 
 // A test that cannot go on fails, helpers included.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config;
 mod demo;

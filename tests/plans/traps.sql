@@ -764,3 +764,29 @@ COPY settings FROM STDIN
 
 -- row utility: X
 SELECT * INTO t FROM notifications WHERE user_id = 42
+
+-- row param: S0
+-- $1 = varchar binary 00000042
+SELECT * FROM notifications WHERE user_id = $1::bigint
+
+-- row param: S1
+-- $1 = varchar 43
+SELECT * FROM notifications WHERE user_id = $1::bigint
+
+-- row hint: X
+/* pgdrover: shard=0 */ UPDATE notifications SET user_id = 43 WHERE user_id = 42
+
+-- row hint: S0 forced
+/* pgdrover: shard=0 */ DELETE FROM notifications WHERE created_at < '2020-01-01'
+
+-- row function: X
+SELECT query_to_xml('select * from notifications', true, true, '') FROM notifications WHERE user_id = 42
+
+-- row insert: X
+INSERT INTO notifications (id, user_id) SELECT v.a, v.a FROM (VALUES (42)) v(a), devices d
+
+-- row insert: S0
+INSERT INTO notifications (id, user_id) SELECT v.a, v.a FROM (VALUES (42)) v(a)
+
+-- row insert: S0
+INSERT INTO notifications (id, user_id) SELECT v.a, v.a FROM (VALUES (42)) v(a), countries c

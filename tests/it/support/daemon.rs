@@ -55,7 +55,10 @@ impl Setup {
     }
 
     fn shard(self, db: &TestDb, servers: &[&Server]) -> Setup {
-        let name = format!("shard{}", self.shards.matches("[[databases.shards]]").count());
+        let name = format!(
+            "shard{}",
+            self.shards.matches("[[databases.shards]]").count()
+        );
         let servers: Vec<_> = servers
             .iter()
             .map(|s| (s.host.as_str(), s.port, s.role))

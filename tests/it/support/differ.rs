@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use pgdrover::demo;
 
 use super::daemon::{Running, Setup};
@@ -49,7 +48,7 @@ pub(crate) fn until(bytes: impl Into<Vec<u8>>, until: Until) -> Step {
 /// Two databases made alike: one for PostgreSQL itself and one behind pgdrover.
 pub(crate) struct Pair {
     direct: TestDb,
-    pub(crate) behind: TestDb,
+    owners: (tokio_postgres::Client, tokio_postgres::Client),
     pub(crate) pgdrover: Running,
 }
 
@@ -66,8 +65,8 @@ impl Pair {
         let (direct, behind) = (TestDb::new(setup).await, TestDb::new(setup).await);
         let pgdrover = Setup::solo(&behind).with(sections).start().await;
         Pair {
+            owners: (direct.owner().await, behind.owner().await),
             direct,
-            behind,
             pgdrover,
         }
     }
@@ -81,19 +80,15 @@ impl Pair {
         raw
     }
 
-    /// Runs the script both ways on fresh sessions and compares what each step was answered.
-    pub(crate) async fn same(&self, name: &str, script: &[Step]) {
-        self.same_cut(name, script, Cut::Whole).await;
-    }
-
-    /// The same, with the bytes cut into writes of this size on the way to pgdrover.
-    pub(crate) async fn same_cut(&self, name: &str, script: &[Step], cut: Cut) {
-        if let Err(difference) = self.difference(script, cut).await {
-            panic!("{name} ({cut:?}): {difference}");
+    /// Runs SQL in both databases.
+    pub(crate) async fn both(&self, sql: &str) {
+        for owner in [&self.owners.0, &self.owners.1] {
+            owner.batch_execute(sql).await.unwrap();
         }
     }
 
-    /// What is answered differently, if anything.
+    /// Runs the script both ways on fresh sessions, with the bytes cut as told on the way to
+    /// pgdrover: what is answered differently, if anything.
     pub(crate) async fn difference(&self, script: &[Step], cut: Cut) -> Result<(), String> {
         let (mut direct, mut through) = (self.direct().await, self.pgdrover.raw().await);
         for (i, step) in script.iter().enumerate() {
@@ -125,7 +120,9 @@ impl Pair {
         let (wanted, found) = (direct.until(b"Z").await, through.until(b"Z").await);
         let (wanted, found) = (normal(wanted), normal(found));
         if wanted != found {
-            return Err(format!("at the end\nPostgreSQL: {wanted:#?}\npgdrover:   {found:#?}"));
+            return Err(format!(
+                "at the end\nPostgreSQL: {wanted:#?}\npgdrover:   {found:#?}"
+            ));
         }
         Ok(())
     }
@@ -197,7 +194,10 @@ fn normal(frames: Vec<Frame>) -> Vec<String> {
                 format!("{} {}", frame.tag as char, texts.join(" "))
             }
             b'A' => format!("A {:?}", &frame.body[4..]),
-            b'T' => format!("T {:?}", String::from_utf8_lossy(&without_tables(&frame.body))),
+            b'T' => format!(
+                "T {:?}",
+                String::from_utf8_lossy(&without_tables(&frame.body))
+            ),
             _ => format!("{frame:?} {}", fingerprint(&frame.body)),
         })
         .collect()

@@ -102,8 +102,16 @@ impl FakeConn {
                 return Some(sql);
             }
             if frame.tag == b'Q' {
-                self.send([row_description(), row(&sql), complete("SELECT 1"), ready(b'I')].concat())
-                    .await;
+                self.send(
+                    [
+                        row_description(),
+                        row(&sql),
+                        complete("SELECT 1"),
+                        ready(b'I'),
+                    ]
+                    .concat(),
+                )
+                .await;
             }
         }
     }
@@ -123,7 +131,9 @@ pub(crate) fn ready(status: u8) -> Vec<u8> {
 pub(crate) fn row_description() -> Vec<u8> {
     let mut body = vec![0, 1];
     body.extend(b"text\0");
-    body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0]);
+    body.extend([
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0,
+    ]);
     say::frame(b'T', &body)
 }
 

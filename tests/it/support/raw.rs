@@ -39,7 +39,9 @@ impl Frame {
     /// The zero-terminated strings of the body.
     pub(crate) fn strings(&self) -> Vec<String> {
         let parts = self.body.split(|b| *b == 0);
-        parts.map(|p| String::from_utf8_lossy(p).into_owned()).collect()
+        parts
+            .map(|p| String::from_utf8_lossy(p).into_owned())
+            .collect()
     }
 
     /// The values of a DataRow, as text.
@@ -146,7 +148,10 @@ impl Raw {
 
     /// Whether a frame is there, or comes within the time.
     pub(crate) async fn frame_within(&mut self, time: Duration) -> Option<Frame> {
-        tokio::time::timeout(time, self.frame()).await.ok().flatten()
+        tokio::time::timeout(time, self.frame())
+            .await
+            .ok()
+            .flatten()
     }
 
     /// Frames up to and with one of these types, or the end of the stream.
@@ -180,7 +185,8 @@ impl Raw {
         let frames = self.query(sql).await;
         assert!(frames.iter().all(|f| f.tag != b'E'), "{sql}: {frames:?}");
         let rows = frames.iter().filter(|f| f.tag == b'D');
-        rows.map(|row| row.values()[0].clone().unwrap_or_default()).collect()
+        rows.map(|row| row.values()[0].clone().unwrap_or_default())
+            .collect()
     }
 
     /// The only value of a simple query.
@@ -236,7 +242,8 @@ impl Raw {
                     self.send(say::frame(b'p', &answer)).await;
                 }
                 (b'R', [0, 0, 0, 10, ..]) => {
-                    let client = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+                    let client =
+                        ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
                     let first = client.message().to_vec();
                     let mut body = b"SCRAM-SHA-256\0".to_vec();
                     body.extend((first.len() as u32).to_be_bytes());

@@ -1,0 +1,144 @@
+//! The messages of an open batch, and how they are put to a server connection.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::prepared::Prepared;
+use crate::backend::{Conn, Sent, StatementId, statement_name};
+use crate::sharding::ShardId;
+use crate::wire;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Parse,
+    Bind,
+    DescribeStatement,
+    DescribePortal,
+    Execute,
+    CloseStatement,
+    ClosePortal,
+}
+
+/// A message that waits to be sent: its place in the client's input and what it is about.
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) kind: Kind,
+    pub(super) at: usize,
+    pub(super) total: usize,
+    pub(super) statement: Option<Arc<Prepared>>,
+    pub(super) shard: Option<ShardId>,
+    pub(super) undo: Undo,
+}
+
+/// How to take back what a message did to the session's names, should the server not come to it.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// It did nothing to them.
+    Nothing,
+    /// It parsed or closed the unnamed statement; this was there before.
+    Unnamed(Option<Arc<Prepared>>),
+    /// It parsed or closed this name; that was there before.
+    Named(Box<[u8]>, Option<Arc<Prepared>>),
+}
+
+/// The messages since the last Sync or Flush.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) ops: Vec<Op>,
+    pub(super) started: Option<Instant>,
+    /// How many of them were answered with success.
+    pub(super) answered: usize,
+    /// One of them changes which names there are: it must be run before the next is looked at.
+    pub(super) renames: bool,
+}
+
+/// Encodes messages for one server connection.
+pub(super) struct Sending<'a> {
+    pub(super) conn: &'a mut Conn,
+    pub(super) unnamed_there: &'a mut Option<Arc<Prepared>>,
+    /// Statements whose Parse is on its way.
+    pub(super) parsing: Vec<StatementId>,
+    pub(super) retire: &'a mut Option<&'static str>,
+}
+
+impl Sending<'_> {
+    /// Queues one message, with what the server lacks for it before it.
+    pub(super) fn put(&mut self, op: &Op, frame: &[u8]) {
+        match (op.kind, &op.statement) {
+            (Kind::Parse, Some(p)) if p.id != 0 => {
+                if !self.ensure(p, true) {
+                    self.conn.ledger.owe(b'1');
+                }
+            }
+            (Kind::Parse, p) => {
+                self.unnamed_there.clone_from(p);
+                self.raw(frame, Sent::Parse(None));
+            }
+            (Kind::Bind, Some(p)) if p.id != 0 => {
+                self.ensure(p, false);
+                let body = &frame[5..];
+                let names = wire::cstr(body).and_then(|(portal, rest)| {
+                    Some((portal, portal.len() + 2 + wire::cstr(rest)?.0.len()))
+                });
+                if let Some((portal, names)) = names {
+                    let name = statement_name(p.id);
+                    wire::bind_renamed(&mut self.conn.port.output, portal, &name, body, names);
+                    self.conn.ledger.sent(Sent::Bind, true);
+                }
+            }
+            (Kind::Bind, p) => {
+                self.ensure_unnamed(p);
+                self.raw(frame, Sent::Bind);
+            }
+            (Kind::DescribeStatement, Some(p)) if p.id != 0 => {
+                self.ensure(p, false);
+                wire::describe_statement(&mut self.conn.port.output, &statement_name(p.id));
+                self.conn.ledger.sent(Sent::Describe, true);
+            }
+            (Kind::DescribeStatement, p) => {
+                self.ensure_unnamed(p);
+                self.raw(frame, Sent::Describe);
+            }
+            (Kind::DescribePortal, _) => self.raw(frame, Sent::Describe),
+            (Kind::Execute, _) => self.raw(frame, Sent::Execute),
+            (Kind::ClosePortal, _) => self.raw(frame, Sent::Close),
+            // The statement stays on the server: others may use it.
+            (Kind::CloseStatement, _) => self.conn.ledger.owe(b'3'),
+        }
+    }
+
+    fn raw(&mut self, frame: &[u8], sent: Sent) {
+        self.conn.port.output.put(frame);
+        self.conn.ledger.sent(sent, true);
+    }
+
+    /// Sees to it that the statement exists on the server; returns whether a Parse was needed.
+    fn ensure(&mut self, p: &Prepared, for_client: bool) -> bool {
+        if self.conn.prepared().touch(p.id) || self.parsing.contains(&p.id) {
+            return false;
+        }
+        if let Some(evicted) = self.conn.prepared().make_room() {
+            wire::close_statement(&mut self.conn.port.output, &statement_name(evicted));
+            self.conn.ledger.sent(Sent::Close, false);
+            *self.retire = Some("statements_unknown");
+        }
+        let name = statement_name(p.id);
+        wire::parse(&mut self.conn.port.output, &name, p.bytes(), &p.types);
+        self.conn.ledger.sent(Sent::Parse(Some(p.id)), for_client);
+        self.parsing.push(p.id);
+        true
+    }
+
+    /// Sees to it that the client's unnamed statement is the server's.
+    fn ensure_unnamed(&mut self, p: &Option<Arc<Prepared>>) {
+        let (Some(p), there) = (p, &*self.unnamed_there) else {
+            return;
+        };
+        if there.as_ref().is_some_and(|t| Arc::ptr_eq(t, p)) {
+            return;
+        }
+        wire::parse(&mut self.conn.port.output, "", p.bytes(), &p.types);
+        self.conn.ledger.sent(Sent::Parse(None), false);
+        *self.unnamed_there = Some(p.clone());
+    }
+}
