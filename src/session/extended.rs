@@ -13,6 +13,7 @@ use super::local::EXPLAIN_COLUMN;
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
+use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -173,8 +174,11 @@ impl Client {
             .as_ref()
             .and_then(|s| s.routed.shape.statements.first())
             .is_none_or(|s| {
+                // ROLLBACK TO is among these; which of them it lets pass, the server knows.
+                let steps = s.effect == Effect::TransactionControl && self.tx != Tx::Failed;
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
+                    || steps
             });
         if !failed || !decided || ends {
             return Ok(op);
