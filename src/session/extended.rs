@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::batch::{Kind, Op, Sending, Undo};
 use super::client::{Client, End};
-use super::local::EXPLAIN_COLUMN;
+use super::local::{EXPLAIN_COLUMN, aborted};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
@@ -136,16 +136,14 @@ impl Client {
             let mut op = self.op(Kind::Parse, header, Some(statement.clone()));
             op.undo = Undo::Unnamed(before);
             let checked = self.checked(op);
-            // A Parse that fails has ended the unnamed statement all the same.
-            self.unnamed = checked.is_ok().then_some(statement);
+            match checked {
+                Ok(_) => self.unnamed = Some(statement),
+                // Not decided yet: what came before it is run first.
+                Err(_) if self.kept > 0 => {}
+                // A Parse that fails has ended the unnamed statement all the same.
+                Err(_) => self.unnamed = None,
+            }
             return Ok(checked);
-        }
-        if self.named.contains_key(view.name) {
-            let name = String::from_utf8_lossy(view.name);
-            return Ok(Err(ClientError::error(
-                SqlState::DUPLICATE_PREPARED_STATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            )));
         }
         let name: Box<[u8]> = view.name.into();
         let types = view.types().collect();
@@ -157,6 +155,13 @@ impl Client {
             Ok(op) => op,
             Err(error) => return Ok(Err(error)),
         };
+        if self.named.contains_key(&name) {
+            let name = String::from_utf8_lossy(&name);
+            return Ok(Err(ClientError::error(
+                SqlState::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            )));
+        }
         self.count_route(&statement.routed);
         op.undo = Undo::Named(name.clone(), None);
         self.named.insert(name, statement);
@@ -179,10 +184,7 @@ impl Client {
         if !failed || !decided || ends {
             return Ok(op);
         }
-        Err(ClientError::error(
-            SqlState::IN_FAILED_SQL_TRANSACTION,
-            "current transaction is aborted, commands ignored until end of transaction block",
-        ))
+        Err(aborted())
     }
 
     fn statement(&self, name: &[u8]) -> Result<Arc<Prepared>, ClientError> {

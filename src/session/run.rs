@@ -189,6 +189,9 @@ impl Client {
         self.held = Some(held);
         match settled {
             Ok(()) => {
+                if !in_block {
+                    self.end_settings(true);
+                }
                 self.release_held().await;
                 Ok(())
             }
@@ -335,6 +338,27 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    /// Ends an open batch as a simple query does, by a Sync whose answer the client does not see.
+    /// The inner error is what the client must be told instead.
+    pub(super) async fn close_batch(&mut self) -> Result<Result<(), ClientError>, End> {
+        let Some(held) = &mut self.held else {
+            return Ok(Ok(()));
+        };
+        if !std::mem::take(&mut self.batch_open) {
+            return Ok(Ok(()));
+        }
+        let conn = held.lease.conn();
+        wire::empty_message(&mut conn.port.output, b'S');
+        conn.ledger.sent(Sent::Sync, false);
+        let mut progress = Progress::default();
+        if let Err(failure) = self.exchange(&mut progress).await {
+            let error = self.lost(failure, &progress, !self.tx.in_block()).await?;
+            return Ok(Err(error));
+        }
+        self.boundary(&progress).await;
+        Ok(Ok(()))
     }
 
     /// The server said ReadyForQuery: the transaction's state follows it, and outside a
