@@ -13,6 +13,7 @@ use super::local::{EXPLAIN_COLUMN, aborted};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
+use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -168,10 +169,14 @@ impl Client {
         Ok(Ok(op))
     }
 
-    /// In a transaction that failed only its end may be parsed. (The server would say so too, but
-    /// is not asked about a statement that it has already, nor if it has lost the transaction.)
+    /// In a transaction that failed without a server only its end may be parsed. In one that failed
+    /// on a server it is the server's to say so, but for a Parse, which may not get there: the
+    /// statement may exist already.
     fn checked(&mut self, op: Op) -> Result<Op, ClientError> {
-        let failed = self.tx.in_block() && self.status() == b'E';
+        let failed = match op.kind {
+            Kind::Parse => self.tx.in_block() && self.status() == b'E',
+            _ => self.tx == Tx::Failed,
+        };
         let decided = self.batch.ops.iter().all(|op| op.kind != Kind::Execute);
         let ends = op
             .statement

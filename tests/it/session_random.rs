@@ -16,7 +16,6 @@ const STATEMENTS: &[&str] = &[
     "SELECT count(*) FROM t",
     "SELECT id, v FROM t ORDER BY id",
     "SELECT 1/0",
-    "SELECT nothing",
     "INSERT INTO t SELECT max(id) + 1, 'n' FROM t",
     "INSERT INTO t VALUES (1, 'again')",
     "DELETE FROM t WHERE id > 5",
@@ -56,6 +55,7 @@ const TEXTS: &[&str] = &[
     "SAVEPOINT s; SET work_mem = '7MB'; ROLLBACK TO s",
     "; ;",
     "SELEC",
+    "SELECT nothing",
 ];
 
 const COPIES: &[&str] = &["", "60\ta\n", "61\ta\n62\tb\n", "bad\n", "1\tagain\n"];
@@ -92,6 +92,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         1 => select(LOCAL).prop_map(|sql| extended(sql, &[])),
         2 => select(TEXTS).prop_map(query),
         6 => statement().prop_map(|sql| extended(sql, &[])),
+        1 => Just(extended("SELECT nothing", &[])),
         4 => (name(), statement()).prop_map(|(name, sql)| parse(name, sql)),
         1 => name().prop_map(|name| parse(name, "SELECT $1::int + 1")),
         4 => (portal(), name()).prop_map(|(portal, name)| bind(portal, name, &[])),
