@@ -496,19 +496,17 @@ impl Client {
     /// as well, so that what follows (25P02, ROLLBACK TO) is its own word.
     pub(super) async fn refuse(&mut self, error: &ClientError) -> Result<(), End> {
         self.served.metrics.error(error.code.code());
-        // The woven-in Query below, as any, ends the server's unnamed statement.
-        self.unnamed_there = None;
         let open = matches!(self.tx, Tx::Open(_)) || self.batch_open;
         if let Some(held) = &mut self.held
             && open
         {
             let conn = held.lease.conn();
             if conn.status != b'E' {
-                const FAIL: &str = "DO $pgdrover$ BEGIN \
-                    RAISE EXCEPTION 'pgdrover refused a statement of this transaction'; \
-                    END $pgdrover$";
-                wire::query(&mut conn.port.output, FAIL);
-                conn.ledger.sent(Sent::Quiet, false);
+                // Fails in every transaction, and leaves its statements and portals alone.
+                wire::execute(&mut conn.port.output, "refused by pgdrover");
+                conn.ledger.sent(Sent::Execute, false);
+                wire::empty_message(&mut conn.port.output, b'S');
+                conn.ledger.sent(Sent::Sync, false);
                 if let Err(failure) = settle(conn, &mut Progress::default()).await {
                     let told = self.lost(failure, &Progress::default(), false).await?;
                     wire::error_response(&mut self.port.output, &told);

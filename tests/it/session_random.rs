@@ -81,7 +81,11 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             true => query("COPY t FROM STDIN"),
             false => extended("COPY t FROM STDIN", &[]),
         };
-        let end = if fail { copy_fail("enough") } else { copy_done() };
+        let end = if fail {
+            copy_fail("enough")
+        } else {
+            copy_done()
+        };
         [begin, copy_data(data), end].concat()
     });
     prop_oneof![
@@ -114,7 +118,10 @@ fn script() -> impl Strategy<Value = Vec<Step>> {
         let fence = [sync(), query(&format!("SELECT '{FENCE}'"))].concat();
         // In a failed transaction the fence itself fails: out of it first.
         let out = query("ROLLBACK");
-        until([messages.concat(), sync(), out, fence].concat(), Until::Fence)
+        until(
+            [messages.concat(), sync(), out, fence].concat(),
+            Until::Fence,
+        )
     };
     let step = prop::collection::vec(message(), 1..12).prop_map(fenced);
     prop::collection::vec(step, 1..4)
