@@ -183,7 +183,10 @@ impl Client {
             .as_ref()
             .and_then(|s| s.routed.shape.statements.first())
             .is_none_or(|s| {
+                // ROLLBACK TO is among the latter: a server that has the transaction knows.
+                let control = s.effect == Effect::TransactionControl && self.held.is_some();
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
+                    || control
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
             });
         if !failed || !decided || ends {
@@ -489,7 +492,7 @@ impl Client {
         let in_block = self.tx.in_block();
         let fresh = self.held.is_none() && self.pinned.is_none() && !in_block;
         let mut may_retry = fresh && sync && place.access == Access::Read;
-        let kept = self.kept;
+        let (kept, answered) = (self.kept, self.batch.answered);
         loop {
             if let Err(error) = self.acquire(place).await {
                 self.refuse_batch(&error).await?;
@@ -506,6 +509,10 @@ impl Client {
                 Err(failure) => failure,
             };
             self.note_answered();
+            if progress.to_client == 0 {
+                // What was answered did not get to the client.
+                self.batch.answered = answered;
+            }
             let server = matches!(failure, Failure::Server { .. });
             if server && may_retry && self.kept == kept && progress.to_client == 0 {
                 // Nothing came back and nothing was changed: another server may answer.

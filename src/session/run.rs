@@ -91,6 +91,14 @@ impl Client {
     /// Makes `held` a connection on which `place` may run, with the session's settings and the
     /// transaction's beginning queued or done. On an error nothing was sent for the statement.
     pub(super) async fn acquire(&mut self, place: Place) -> Result<(), ClientError> {
+        if let Some(held) = &mut self.held
+            && !held.lease.conn().port.input.is_empty()
+            && let Err(failure) = listen(&mut self.port, held.lease.conn())
+        {
+            self.discard_held("server_lost").await;
+            self.gucs.end(false);
+            return Err(server_lost(&failure));
+        }
         if let Some(held) = &self.held
             && !self.fits(held, place)
         {

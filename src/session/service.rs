@@ -145,7 +145,7 @@ pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted
                 .cancel(pid, secret, service.pools.tls())
                 .await;
         }
-        Startup::Refused(port, error) => refuse(port, &peer, &error).await,
+        Startup::Refused(port, error) => refuse(*port, &peer, &error).await,
         Startup::Session(hello) if !admitted => {
             let error = ClientError::fatal(
                 SqlState::TOO_MANY_CONNECTIONS,

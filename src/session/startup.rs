@@ -34,7 +34,7 @@ pub(super) enum Startup {
         secret: i32,
     },
     /// A client that is told why not.
-    Refused(Port, ClientError),
+    Refused(Box<Port>, ClientError),
 }
 
 /// What a client says of itself.
@@ -132,7 +132,7 @@ fn hello(stream: Stream, packet: &[u8], mode: ClientTlsMode) -> Startup {
     let encrypted = stream.is_tls() || stream.is_unix();
     let port = Port::new(stream);
     let refuse = |port, code, message: String, hint: &'static str| {
-        Startup::Refused(port, ClientError::fatal(code, message).hint(hint))
+        Startup::Refused(Box::new(port), ClientError::fatal(code, message).hint(hint))
     };
     let major = u16::from_be_bytes([packet[4], packet[5]]);
     if major != 3 {
@@ -181,7 +181,7 @@ fn hello(stream: Stream, packet: &[u8], mode: ClientTlsMode) -> Startup {
                 unsupported: p.unsupported,
             }))
         }
-        Err(error) => Startup::Refused(port, error),
+        Err(error) => Startup::Refused(Box::new(port), error),
     }
 }
 

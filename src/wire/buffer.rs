@@ -44,6 +44,12 @@ impl Buffer {
         }
     }
 
+    /// Drops the last `n` bytes (all, if there are fewer).
+    pub fn take_back(&mut self, n: usize) {
+        self.end -= n.min(self.len());
+        self.consume(0);
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
         self.consume(self.len());

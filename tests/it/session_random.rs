@@ -40,7 +40,7 @@ const STATEMENTS: &[&str] = &[
 
 /// Statements that pgdrover answers itself. Executed once each time they are bound: that a portal
 /// cannot be run twice is the server's rule, and these do not reach it.
-const LOCAL: &[&str] = &["", "DEALLOCATE ALL", "DEALLOCATE a"];
+const LOCAL: &[&str] = &["DEALLOCATE ALL", "DEALLOCATE a"];
 
 /// Texts of several statements, for the simple protocol; and one of none, since where a Parse has
 /// two faults, which of them is told may differ.
@@ -54,6 +54,7 @@ const TEXTS: &[&str] = &[
     "COMMIT; BEGIN",
     "SAVEPOINT s; SET work_mem = '7MB'; ROLLBACK TO s",
     "; ;",
+    "",
     "SELEC",
     "SELECT nothing",
 ];
