@@ -73,7 +73,8 @@ impl Prints {
             "set_config" => print.pin = Some("set_config"),
             l if l.contains("advisory") => {
                 print.advisory = true;
-                if !l.contains("xact") {
+                // To unlock takes no lock: a pool's reset query must not bind the session for good.
+                if !l.contains("xact") && !l.contains("unlock") {
                     print.pin = Some("advisory_lock");
                 }
             }

@@ -366,6 +366,7 @@ fn effects_on_settings_and_connections() {
             Effect::Pin("advisory_lock"),
         ),
         ("SELECT pg_advisory_xact_lock(1)", Effect::None),
+        ("SELECT pg_advisory_unlock_all()", Effect::None),
         (
             "SELECT set_config('a.b', 'c', false)",
             Effect::Pin("set_config"),
