@@ -25,7 +25,10 @@ impl Client {
                 "invalid string in message",
             )));
         };
-        let sql = String::from_utf8_lossy(text).into_owned();
+        let sql = match std::str::from_utf8(text) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(text).into_owned(),
+        };
         self.served.metrics.bytes_received(header.total as u64);
         if self.cluster.is_none()
             && let Err(error) = self.refresh_cluster()
