@@ -40,6 +40,11 @@ impl Client {
         if let [statement] = &routed.shape.statements[..]
             && self.is_local(statement, &sql, true)
         {
+            if statement.effect != Effect::DiscardAll
+                && let Err(error) = self.close_batch().await?
+            {
+                return self.refuse_query(header, &error).await;
+            }
             return match self.answer(statement, &sql, &NoParams).await {
                 Ok(answer) => {
                     self.drop_frame(header);

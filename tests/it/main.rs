@@ -6,6 +6,7 @@
 mod config;
 mod demo;
 mod router;
+mod session_random;
 mod session_same;
 mod support;
 mod tidy;
