@@ -5,6 +5,7 @@
 
 mod config;
 mod demo;
+mod drivers;
 mod router;
 mod session_random;
 mod session_same;
