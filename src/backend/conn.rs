@@ -27,10 +27,14 @@ pub struct Conn {
     /// Whether the server is in recovery and so refuses writes, by its own ParameterStatus
     /// `in_hot_standby` (PostgreSQL 14).
     pub in_recovery: bool,
+    /// Whether a backslash in a plain string literal is a backslash: the router reads literals so.
+    pub plain_strings: bool,
     parameters: Vec<(String, String)>,
     prepared: Prepared,
     opened: Instant,
 }
+
+const STRINGS: &str = "standard_conforming_strings";
 
 /// What a connection brings from login.
 #[derive(Debug)]
@@ -52,6 +56,10 @@ impl Conn {
             address: login.address,
             key: login.key,
             in_recovery: login.in_recovery,
+            plain_strings: !login
+                .parameters
+                .iter()
+                .any(|(n, v)| n == STRINGS && v == "off"),
             parameters: login.parameters,
             prepared: Prepared::new(max_prepared),
             opened: Instant::now(),
@@ -75,8 +83,10 @@ impl Conn {
             String::from_utf8_lossy(name),
             String::from_utf8_lossy(value),
         );
-        if name == "in_hot_standby" {
-            self.in_recovery = value == "on";
+        match &*name {
+            "in_hot_standby" => self.in_recovery = value == "on",
+            STRINGS => self.plain_strings = value == "on",
+            _ => {}
         }
         match self.parameters.iter_mut().find(|(n, _)| *n == name) {
             Some((_, v)) => *v = value.into_owned(),
@@ -96,12 +106,13 @@ impl Conn {
         self.opened
     }
 
-    /// Whether another client may have it: nothing owed, no transaction, no byte unread.
+    /// Whether another client may have it: nothing owed, no transaction, no byte unread. (What came
+    /// since the last read is looked for at the next checkout.)
     pub fn is_clean(&mut self) -> bool {
         self.ledger.is_empty()
             && self.status == b'I'
             && !self.port.wants_flush()
-            && self.port.is_quiet()
+            && self.port.input.is_empty()
     }
 }
 

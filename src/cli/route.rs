@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(
             text,
             "Plan: single shard\nShard: 1 (b)\nServer: replica\n\
-             Proof: notifications by key = $1"
+             Proof: notifications by user_id = $1"
         );
     }
 

@@ -48,13 +48,25 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-/// The runtime that serves clients, with `workers` threads, or one for each core if 0.
-pub(super) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if workers > 0 {
-        builder.worker_threads(workers);
-    }
-    builder.enable_all().thread_name("pgdrover").build()
+/// The runtime that serves clients, with `workers` threads. 0 takes one for each two cores: most of
+/// a relayed transaction's work is the kernel's and the server's, and threads that find nothing to
+/// do cost wake-ups. One thread needs no scheduler that moves tasks between threads.
+fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if workers > 0 {
+        workers
+    } else {
+        cores.div_ceil(2)
+    };
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(workers)
+        .enable_all()
+        .thread_name("pgdrover")
+        .build()
 }
 
 /// Each client and each server connection is a file descriptor: take all that the system allows.

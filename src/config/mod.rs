@@ -37,7 +37,7 @@ pub use error::{Error, Errors};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Threads that serve clients; 0 takes the number of cores.
+    /// Threads that serve clients; 0 takes one for each two cores.
     pub workers: usize,
     /// `[listener]`.
     pub listener: listener::Settings,

@@ -84,6 +84,8 @@ struct Server<P> {
     state: State,
     /// When the last probe began.
     last: Option<Instant>,
+    /// How the last probe ended, unless well.
+    trouble: Option<Outcome>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,6 +160,7 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
                 metrics: HashMap::new(),
                 state: State::Resting,
                 last: None,
+                trouble: None,
             },
         }
     }
@@ -205,9 +208,7 @@ impl<P: Probe, F: Fn(&Target) -> P> Watch<P, F> {
         for metrics in server.metrics.values() {
             metrics.probed(good, done.took.as_secs_f64());
         }
-        if let Outcome::Answered(why) | Outcome::Failed(why) = &done.outcome {
-            tracing::debug!(server = %done.target.address, why, "probe failed");
-        }
+        server.complain(&done.outcome);
         self.publish();
     }
 
@@ -264,6 +265,23 @@ impl<P: Probe> Server<P> {
                 took: begin.elapsed(),
             }
         });
+    }
+
+    /// Logs what is no change of health and yet an operator's business, once.
+    fn complain(&mut self, outcome: &Outcome) {
+        let trouble = (!matches!(outcome, Outcome::Role { .. })).then(|| outcome.clone());
+        if trouble == self.trouble {
+            return;
+        }
+        let server = &self.target.address;
+        match outcome {
+            Outcome::Answered(why) => {
+                tracing::warn!(%server, why, "probe cannot log in: the server's role is not known");
+            }
+            Outcome::Failed(why) => tracing::info!(%server, why, "probe failed"),
+            Outcome::Role { .. } | Outcome::Refused(_) => {}
+        }
+        self.trouble = trouble;
     }
 
     /// Keeps metrics for exactly these places. Until it is known better, a server counts as up:

@@ -10,6 +10,7 @@
 //! reaches pgdrover alone, which then stops them in order.
 
 mod account;
+mod build;
 mod cluster;
 mod error;
 mod install;

@@ -30,6 +30,8 @@ pub enum Failure {
     Client(io::Error),
     /// The client broke the protocol.
     Protocol(FrameError),
+    /// The session put the server connection into a state in which pgdrover cannot serve it.
+    Refused(ClientError),
 }
 
 impl std::fmt::Display for Failure {
@@ -38,6 +40,7 @@ impl std::fmt::Display for Failure {
             Failure::Server { cause, .. } => f.write_str(cause),
             Failure::Client(error) => write!(f, "client: {error}"),
             Failure::Protocol(error) => write!(f, "client: {error}"),
+            Failure::Refused(error) => f.write_str(&error.message),
         }
     }
 }

@@ -22,8 +22,8 @@ pub struct Statement {
     pub kind: Kind,
     /// Which predicate or rule led to the plan: a phrase for people, free of literal values.
     pub proof: Box<str>,
-    /// The statement's bytes in the text that the plan was made from, without the semicolon.
-    /// Only meaningful for texts of several statements, which are never shared by shape.
+    /// The statement's bytes in a text of several statements, without the semicolon. Such texts
+    /// are never shared by shape; the plan of a lone statement is, and has `0..usize::MAX` here.
     pub span: std::ops::Range<usize>,
 }
 

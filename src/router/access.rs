@@ -19,6 +19,8 @@ pub(super) struct Footprint {
     pub(super) unsure: Option<Box<str>>,
     /// A function that may touch tables by itself.
     pub(super) unknown_function: Option<Box<str>>,
+    /// A function that runs SQL from a string, or reads a table by its name in a string.
+    pub(super) dynamic: Option<Box<str>>,
     /// Functions that change or read a sequence.
     pub(super) sequence: Option<Box<str>>,
     /// Functions whose effect stays with the server connection, by the label of the pin.
@@ -66,10 +68,13 @@ impl Prints {
             "nextval" | "setval" | "currval" | "lastval" => {
                 print.sequence.get_or_insert_with(|| last.clone());
             }
+            "ts_stat" | "ts_rewrite" => print.dynamic = Some(last.clone()),
+            l if l.contains("_to_xml") => print.dynamic = Some(last.clone()),
             "set_config" => print.pin = Some("set_config"),
             l if l.contains("advisory") => {
                 print.advisory = true;
-                if !l.contains("xact") {
+                // To unlock takes no lock: a pool's reset query must not bind the session for good.
+                if !l.contains("xact") && !l.contains("unlock") {
                     print.pin = Some("advisory_lock");
                 }
             }

@@ -78,6 +78,11 @@ impl Values<'_> {
                 return Ok(decision);
             }
         }
+        if let [KeySet::Or(list)] = sets
+            && let Some(decision) = self.in_list(list)?
+        {
+            return Ok(decision);
+        }
         let mut known = Vec::with_capacity(sets.len());
         for set in sets {
             match self.known(set)? {
@@ -124,6 +129,23 @@ impl Values<'_> {
             None if self.detail.assigns => Err(Stop::Refused(unowned())),
             None => Ok(Some(Decision::AnyShard)),
         }
+    }
+
+    /// A list of keys, all on one shard: `None` where the general way must look.
+    fn in_list(&self, list: &[KeySet]) -> Result<Option<Decision>, Stop> {
+        let mut one = Decision::AnyShard;
+        for set in list {
+            let KeySet::One(expr @ (KeyExpr::Literal { .. } | KeyExpr::Param { .. })) = set else {
+                return Ok(None);
+            };
+            match self.single(expr) {
+                Ok(Some(Decision::AnyShard)) => {}
+                Ok(Some(shard)) if one == Decision::AnyShard || one == shard => one = shard,
+                Err(Stop::ServerRefuses) => return Err(Stop::ServerRefuses),
+                Ok(_) | Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(one))
     }
 
     fn owners(&self, known: &[Vec<Key>]) -> Result<BTreeSet<ShardId>, Stop> {
@@ -257,7 +279,9 @@ impl Values<'_> {
             (oid, _) => oid,
         };
         let known = declared == 0 || of_type(declared, key_type);
-        match key_type.decode_param(declared, param.binary, bytes) {
+        // The binary form of text is the text.
+        let binary = param.binary && !textual(param.declared_type);
+        match key_type.decode_param(declared, binary, bytes) {
             // Assigning may convert what comparing would refuse.
             Err(KeyError::Malformed) if !known => Err(KeyError::Unknown),
             read => read,

@@ -39,7 +39,9 @@ impl Router {
                 ));
             }
             lines.push(format!("Proof: {}", statement.proof));
-            if let Plan::Several { merge, .. } = &statement.plan {
+            if let (Plan::Several { merge, .. }, Decision::Refused(_)) =
+                (&statement.plan, &decision)
+            {
                 lines.push(format!("Merge: {}", merge_words(merge)));
             }
         }
@@ -87,7 +89,7 @@ fn shards(plan: &Plan, decision: &Decision, names: &[&str], count: u16) -> Optio
                 ..
             },
         ) => {
-            let keys: Vec<String> = sets.iter().map(describe).collect();
+            let keys: Vec<String> = sets.iter().map(|s| describe(s, "key")).collect();
             Some(format!(
                 "Shard: any (by {}; no value decides)",
                 keys.join("; ")

@@ -27,6 +27,8 @@ pub(super) fn normalized(text: &str) -> Option<String> {
             edits.push((word.span.start..end(3), "for update"));
         } else if word.is("for") && is(1, "key") && is(2, "share") {
             edits.push((word.span.start..end(2), "for share"));
+        } else if word.is("only") && n > 0 && names_table(&words[n - 1]) && !sign(1, "(") {
+            edits.push((word.span.clone(), " "));
         } else if word.is("isnull") && n > 0 {
             edits.push((word.span.clone(), "is null"));
         } else if word.is("notnull") && n > 0 {
@@ -53,6 +55,63 @@ pub(super) fn normalized(text: &str) -> Option<String> {
         out.replace_range(range, with);
     }
     Some(out)
+}
+
+/// Longest chain of words without a comma that is parsed. The parser may nest one level for each
+/// of them, and a hostile statement must not exhaust the stack.
+const MAX_CHAIN: usize = 4000;
+
+/// The same for set operations and joins, whose nesting takes far more of the stack.
+const MAX_SETS: usize = 200;
+
+/// The same for joins whose ON is still to come.
+const MAX_OPEN_JOINS: usize = 32;
+
+/// What is counted between two parentheses.
+#[derive(Default)]
+struct Level {
+    /// Words since the last comma.
+    chain: usize,
+    /// Set operations and joins.
+    sets: usize,
+    open_joins: usize,
+}
+
+/// Whether a statement chains so many words, set operations or joins that it is not parsed.
+pub(super) fn too_deep(words: &[Word]) -> bool {
+    let mut levels = vec![Level::default()];
+    let mut before = "";
+    for word in words {
+        let Some(level) = levels.last_mut() else {
+            return true;
+        };
+        level.chain += 1;
+        match &*word.text {
+            "union" | "except" | "intersect" => level.sets += 1,
+            "join" => {
+                level.sets += 1;
+                level.open_joins += usize::from(!matches!(before, "cross" | "natural"));
+            }
+            "on" | "using" => level.open_joins = level.open_joins.saturating_sub(1),
+            "," if word.kind == WordKind::Sign => level.chain = 0,
+            _ => {}
+        }
+        if level.chain > MAX_CHAIN || level.sets > MAX_SETS || level.open_joins > MAX_OPEN_JOINS {
+            return true;
+        }
+        if word.sign("(") || word.sign("[") {
+            levels.push(Level::default());
+        } else if (word.sign(")") || word.sign("]")) && levels.len() > 1 {
+            levels.pop();
+        }
+        before = &word.text;
+    }
+    false
+}
+
+/// Whether a table's name follows this word.
+fn names_table(word: &Word) -> bool {
+    word.is("from") || word.is("join") || word.is("update") || word.is("into")
 }
 
 /// Plans by keywords.

@@ -7,7 +7,7 @@ use crate::plan::Merge;
 use super::access::aggregate_names;
 use super::keys::Findings;
 use super::place::{Described, UNION, UNION_ALL};
-use super::scan::readable;
+use super::stand_in::readable;
 
 /// How the shards' answers become one, or why they cannot.
 pub(super) fn describe(statement: &Statement, findings: &Findings) -> Described {
@@ -46,6 +46,8 @@ fn describe_query(query: &Query, findings: &Findings) -> Described {
     let mut steps: Vec<String> = Vec::new();
     if findings.whole == Some(AGGREGATE) {
         steps.push(aggregation(select)?);
+    } else if findings.whole == Some("DISTINCT ON") {
+        return Err("DISTINCT ON without the key".into());
     } else if findings.whole == Some("DISTINCT") {
         steps.push("distinct".into());
     }

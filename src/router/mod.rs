@@ -7,6 +7,7 @@
 //! the sharding key, never what they are. With the values at hand, [`decide`] names the shard.
 
 mod access;
+mod copy;
 mod decide;
 mod explain;
 mod fallback;
@@ -16,6 +17,7 @@ mod keys;
 mod merge;
 mod place;
 mod scan;
+mod stand_in;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -147,6 +149,7 @@ pub struct Routed {
     /// The shape was known.
     pub cached: bool,
     literals: Vec<Literal>,
+    spans: Vec<std::ops::Range<usize>>,
 }
 
 /// The parameters of an execution, as far as they are known.
@@ -226,6 +229,7 @@ impl Router {
                 shape: Arc::new(self.shape(sql, &scan, param_types)),
                 cached: false,
                 literals: scan.literals,
+                spans: scan.statements,
             };
         }
         let mut key = std::mem::take(&mut scan.shape);
@@ -239,6 +243,7 @@ impl Router {
                 shape,
                 cached: true,
                 literals: scan.literals,
+                spans: scan.statements,
             };
         }
         let shape = Arc::new(self.shape(sql, &scan, param_types));
@@ -247,6 +252,7 @@ impl Router {
             shape,
             cached: false,
             literals: scan.literals,
+            spans: scan.statements,
         }
     }
 
@@ -326,6 +332,12 @@ impl Router {
 }
 
 impl Routed {
+    /// One statement's own text within the text that was routed, without the semicolon.
+    pub fn text<'a>(&self, sql: &'a str, statement: usize) -> &'a str {
+        let span = self.spans.get(statement).cloned();
+        span.and_then(|span| sql.get(span)).unwrap_or_default()
+    }
+
     /// Whether every statement of the text may run on a replica.
     pub fn access(&self) -> Access {
         let write = |s: &Statement| s.access == Access::Write;

@@ -15,6 +15,12 @@ pub(super) type Described = Result<Merge, Box<str>>;
 
 /// Decides where an analysed statement runs.
 pub(super) fn place(findings: &Findings, print: &Footprint, merge: &Described) -> Draft {
+    if let Some(name) = &print.dynamic {
+        return refused(
+            format!("{name}() may read rows of any shard"),
+            "Name a shard: /* pgdrover: shard=0 */.",
+        );
+    }
     let sharded = !findings.groups.is_empty() || !findings.assigned.is_empty();
     if let Some((home, table)) = findings.homes.first() {
         return home_table(findings, *home, table, sharded);
@@ -228,21 +234,21 @@ fn proof(findings: &Findings) -> String {
     let mut parts: Vec<String> = findings
         .groups
         .iter()
-        .map(|g| format!("{} by {}", list(&g.tables), describe(&g.keys)))
+        .map(|g| format!("{} by {}", list(&g.tables), describe(&g.keys, &g.column)))
         .collect();
     parts.extend(
         findings
             .assigned
             .iter()
-            .map(|set| format!("new key: {}", describe(set))),
+            .map(|set| format!("new row by {}", describe(set, "key"))),
     );
     parts.join("; ")
 }
 
-/// A key set in words.
-pub(super) fn describe(set: &KeySet) -> String {
+/// A key set in words, as of `column`.
+pub(super) fn describe(set: &KeySet, column: &str) -> String {
     let join = |sets: &[KeySet], word: &str| {
-        let parts: Vec<String> = sets.iter().take(8).map(describe).collect();
+        let parts: Vec<String> = sets.iter().take(8).map(|s| describe(s, column)).collect();
         let more = if sets.len() > 8 {
             word.to_string() + "…"
         } else {
@@ -252,11 +258,11 @@ pub(super) fn describe(set: &KeySet) -> String {
     };
     match set {
         KeySet::All => "any key".into(),
-        KeySet::Empty => "key = NULL".into(),
-        KeySet::One(KeyExpr::Literal { .. }) => "key = literal".into(),
-        KeySet::One(KeyExpr::Param { index, .. }) => format!("key = ${}", index + 1),
-        KeySet::One(KeyExpr::ParamArray { index }) => format!("key = ANY (${})", index + 1),
-        KeySet::One(KeyExpr::LiteralArray { .. }) => "key = ANY (array)".into(),
+        KeySet::Empty => format!("{column} = NULL"),
+        KeySet::One(KeyExpr::Literal { .. }) => format!("{column} = literal"),
+        KeySet::One(KeyExpr::Param { index, .. }) => format!("{column} = ${}", index + 1),
+        KeySet::One(KeyExpr::ParamArray { index }) => format!("{column} = ANY (${})", index + 1),
+        KeySet::One(KeyExpr::LiteralArray { .. }) => format!("{column} = ANY (array)"),
         KeySet::Or(sets) => format!("({})", join(sets, " or ")),
         KeySet::And(sets) => format!("({})", join(sets, " and ")),
     }

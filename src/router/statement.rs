@@ -12,7 +12,8 @@ use crate::sharding::ShardId;
 
 use super::access::{Footprint, footprint};
 use super::hints::{self, Hints, Role};
-use super::scan::{Scan, analysis_text};
+use super::scan::Scan;
+use super::stand_in::analysis_text;
 use super::utility::{self, Place, Utility};
 use super::words::{Word, words};
 use super::{Schema, fallback, keys, merge, place};
@@ -71,6 +72,11 @@ pub(super) fn plan(
     let (hints, draft) = match hints {
         Err(error) => (Hints::default(), Draft::rejected(error, "the hint")),
         Ok(hints) => (hints, context.draft(&span)),
+    };
+    // A lone statement's plan serves texts that stand elsewhere.
+    let span = match scan.statements.len() {
+        0 | 1 => 0..usize::MAX,
+        _ => span,
     };
     finish(draft, hints, span)
 }
@@ -196,8 +202,18 @@ impl Context<'_> {
         }
     }
 
+    /// Plans the query within EXPLAIN, DECLARE or COPY, which cannot hold another of these.
+    pub(super) fn inner(&self, span: &Range<usize>) -> Draft {
+        let words = words(self.sql, self.scan, span);
+        let nests = |w: &Word| w.is("explain") || w.is("declare") || w.is("copy");
+        match words.first() {
+            Some(first) if nests(first) => fallback::by_keywords(self, &words),
+            _ => self.draft(span),
+        }
+    }
+
     /// A server reports the error.
-    fn left_to_server(&self, proof: &str) -> Draft {
+    pub(super) fn left_to_server(&self, proof: &str) -> Draft {
         let mut draft = Draft::new(Plan::Single(Target::AnyOne), proof, Kind::Other);
         draft.unsure = Some("since it was not understood".into());
         draft
@@ -245,7 +261,17 @@ impl Context<'_> {
 
     /// A statement that the parser must understand.
     fn parsed(&self, words: &[Word], span: &Range<usize>) -> Draft {
+        if fallback::too_deep(words) {
+            return fallback::by_keywords(self, words);
+        }
         let text = analysis_text(self.sql, self.scan, span);
+        // The parser takes ONLY for a name.
+        if words.iter().any(|w| w.is("only")) {
+            let normalized = fallback::normalized(&text).and_then(|t| parse(&t));
+            if let Some(ast) = normalized {
+                return self.analyzed(&ast);
+            }
+        }
         match parse(&text) {
             Some(ast) => self.analyzed(&ast),
             None => match fallback::normalized(&text).and_then(|text| parse(&text)) {
@@ -304,7 +330,7 @@ impl Context<'_> {
     fn keep_known_keys(&self, ast: &Ast, draft: &mut Draft) {
         let findings = keys::analyze(self.schema, &self.scan.literals, self.param_types, ast);
         if let Ok(findings) = findings
-            && findings.splits
+            && (findings.splits || findings.moves)
         {
             draft.plan = Plan::Single(Target::Keys(findings.assigned));
             draft.assigns = true;
@@ -344,7 +370,7 @@ impl Context<'_> {
             let plan = Plan::Local(LocalOp::ExplainRoute(text.into()));
             return Draft::new(plan, "pgdrover explains", Kind::Other);
         }
-        let mut draft = self.draft(&(start..span.end));
+        let mut draft = self.inner(&(start..span.end));
         draft.effect = Effect::None;
         draft.kind = Kind::Other;
         if !analyze && draft.writes.is_none() && !matches!(draft.plan, Plan::Reject(_)) {
@@ -366,7 +392,7 @@ impl Context<'_> {
             .windows(2)
             .take(body.unwrap_or(0))
             .any(|w| w[0].is("with") && w[1].is("hold"));
-        let mut draft = self.draft(&(query.span.start..span.end));
+        let mut draft = self.inner(&(query.span.start..span.end));
         draft.kind = Kind::Other;
         if hold {
             draft.effect = Effect::Pin("cursor_with_hold");
@@ -389,82 +415,6 @@ impl Context<'_> {
         }
         draft
     }
-
-    /// COPY, by its words: the parser refuses some of its forms.
-    fn copy(&self, words: &[Word], span: &Range<usize>) -> Draft {
-        let client = words.iter().any(|w| w.is("stdin") || w.is("stdout"));
-        let mut draft = match words.get(1) {
-            Some(w) if w.sign("(") => match closing(words, 1) {
-                Some(end) => self.draft(&(w.span.end..words[end].span.start)),
-                None => self.left_to_server("its syntax is wrong, as a server will say"),
-            },
-            _ => self.copy_table(words, span),
-        };
-        draft.kind = Kind::Copy;
-        draft.effect = match client {
-            true => Effect::Copy,
-            false => Effect::None,
-        };
-        if !client {
-            draft.writes = Some("since it touches the server's files".into());
-        }
-        draft
-    }
-
-    fn copy_table(&self, words: &[Word], _span: &Range<usize>) -> Draft {
-        let names = name_at(words, 1);
-        let after = 1 + (2 * names.len()).saturating_sub(1);
-        let listed = match words.get(after) {
-            Some(w) if w.sign("(") => closing(words, after),
-            _ => None,
-        };
-        let direction = words.get(listed.map_or(after, |end| end + 1));
-        let from = direction.is_some_and(|w| w.is("from"));
-        let mut draft = if self.several() {
-            let columns = listed.map(|end| &words[after + 1..end]);
-            place::copy(self.schema, &names, columns, from)
-        } else {
-            Draft::new(
-                Plan::Single(Target::AnyOne),
-                "there is one shard to go to",
-                Kind::Copy,
-            )
-        };
-        if from {
-            draft.writes = Some("since COPY FROM writes".into());
-        }
-        draft
-    }
-}
-
-/// The dotted name that begins at word `at`.
-fn name_at(words: &[Word], at: usize) -> Vec<Box<str>> {
-    let mut names = Vec::new();
-    let mut n = at;
-    while let Some(word) = words.get(n).filter(|w| w.is_name()) {
-        names.push(word.text.clone());
-        if !words.get(n + 1).is_some_and(|w| w.sign(".")) {
-            break;
-        }
-        n += 2;
-    }
-    names
-}
-
-/// The parenthesis that closes the one at word `open`.
-fn closing(words: &[Word], open: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (n, word) in words.iter().enumerate().skip(open) {
-        if word.sign("(") {
-            depth += 1;
-        } else if word.sign(")") {
-            depth -= 1;
-            if depth == 0 {
-                return Some(n);
-            }
-        }
-    }
-    None
 }
 
 /// SELECT INTO, and whether into a temporary table.

@@ -183,11 +183,11 @@ impl Client {
             .as_ref()
             .and_then(|s| s.routed.shape.statements.first())
             .is_none_or(|s| {
-                // ROLLBACK TO is among the latter: a server that has the transaction knows.
-                let control = s.effect == Effect::TransactionControl && self.held.is_some();
+                // ROLLBACK TO is among these; which of them it lets pass, the server knows.
+                let steps = s.effect == Effect::TransactionControl && self.tx != Tx::Failed;
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
-                    || control
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
+                    || steps
             });
         if !failed || !decided || ends {
             return Ok(op);

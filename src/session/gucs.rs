@@ -65,6 +65,16 @@ impl Gucs {
         &self.script
     }
 
+    /// Whether statements come in UTF-8, as far as the client has said.
+    pub(super) fn is_utf8(&self) -> bool {
+        self.current.get("client_encoding").is_none_or(|statement| {
+            let statement = statement.to_ascii_lowercase();
+            ["utf8", "utf-8", "unicode", "default"]
+                .iter()
+                .any(|name| statement.contains(name))
+        })
+    }
+
     /// The client ran `statement`, which sets `name`.
     pub(super) fn set(&mut self, name: &str, statement: &str) {
         self.pending
@@ -293,6 +303,17 @@ mod tests {
         assert_eq!(committed(&mut g), format!("SET ROLE r\n;{startup}"));
         g.discard();
         assert_eq!(&**g.script(), startup);
+    }
+
+    #[test]
+    fn an_encoding_other_than_utf8_is_noticed() {
+        assert!(Gucs::new([]).is_utf8());
+        assert!(Gucs::new([("client_encoding", "UTF8")]).is_utf8());
+        assert!(!Gucs::new([("client_encoding", "latin1")]).is_utf8());
+        let mut g = Gucs::new([]);
+        g.set("client_encoding", "SET NAMES 'sjis'");
+        g.end(true);
+        assert!(!g.is_utf8());
     }
 
     #[test]

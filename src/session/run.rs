@@ -7,6 +7,7 @@ use tracing::warn;
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN, transition};
 use super::prepared::Prepared;
+use super::startup::plain_strings_only;
 use super::state::{Prelude, Tx};
 use crate::backend::{Conn, PoolMode, Sent};
 use crate::error::{ClientError, SqlState};
@@ -264,6 +265,9 @@ impl Client {
             return Ok(());
         };
         let conn = held.lease.conn();
+        if !conn.plain_strings {
+            return Err(Failure::Refused(plain_strings_only()));
+        }
         self.me.slot.arm(&conn.address, conn.key);
         relay(
             &mut self.port,
@@ -459,6 +463,7 @@ impl Client {
     ) -> Result<ClientError, End> {
         let (cause, code) = match failure {
             Failure::Client(error) => return Err(End::Left(error)),
+            Failure::Refused(error) => return Err(End::Fatal(error)),
             Failure::Protocol(error) => {
                 let error = ClientError::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
                 return Err(End::Fatal(error));

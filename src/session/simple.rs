@@ -9,7 +9,7 @@ use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
 use crate::plan::{Access, Decision, Effect, Kind};
 use crate::router::{NoParams, Routed};
-use crate::sharding::ShardId;
+use crate::sharding::{KeyType, ShardId};
 use crate::wire::{self, Header};
 
 impl Client {
@@ -25,7 +25,10 @@ impl Client {
                 "invalid string in message",
             )));
         };
-        let sql = String::from_utf8_lossy(text).into_owned();
+        let sql = match std::str::from_utf8(text) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(text).into_owned(),
+        };
         self.served.metrics.bytes_received(header.total as u64);
         if self.cluster.is_none()
             && let Err(error) = self.refresh_cluster()
@@ -93,6 +96,11 @@ impl Client {
     /// The shard of a decision, `None` for any; an error if it is not to be run.
     pub(super) fn decided(&self, decision: Decision) -> Result<Option<ShardId>, ClientError> {
         match decision {
+            Decision::Shard(_) if self.hashes_foreign_text() => Err(ClientError::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "a text sharding key can be read in UTF-8 only",
+            )
+            .hint("SET client_encoding TO 'UTF8'.")),
             Decision::Shard(shard) => Ok(Some(shard)),
             Decision::AnyShard => Ok(None),
             Decision::Refused(error) => {
@@ -105,6 +113,12 @@ impl Client {
             )
             .hint("Send it by itself.")),
         }
+    }
+
+    /// The same text in another encoding has other bytes, and so another shard.
+    fn hashes_foreign_text(&self) -> bool {
+        let schema = self.served.router.schema();
+        schema.shards > 1 && schema.key_type == KeyType::Text && !self.gucs.is_utf8()
     }
 
     async fn run_query(

@@ -209,6 +209,7 @@ fn read_parameters(parameters: BTreeMap<String, String>) -> Result<Parameters, C
                 )
                 .hint("Connect to the PostgreSQL server itself."));
             }
+            "standard_conforming_strings" if !is_on(&value) => return Err(plain_strings_only()),
             _ if name.starts_with("_pq_.") => out.unsupported.get_or_insert_default().push(name),
             _ => {
                 out.settings.insert(name.to_ascii_lowercase(), value);
@@ -226,9 +227,29 @@ fn read_parameters(parameters: BTreeMap<String, String>) -> Result<Parameters, C
     }
     // What the packet says by name comes after its options, and so counts.
     for (name, value) in parse_options(&options)? {
+        if name == "standard_conforming_strings" && !is_on(&value) {
+            return Err(plain_strings_only());
+        }
         out.settings.entry(name).or_insert(value);
     }
     Ok(out)
+}
+
+fn is_on(value: &str) -> bool {
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "on" | "true" | "yes" | "1"
+    )
+}
+
+/// With backslash escapes in plain strings a statement would have other literals than the router
+/// reads.
+pub(super) fn plain_strings_only() -> ClientError {
+    ClientError::fatal(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "standard_conforming_strings must stay on",
+    )
+    .hint("Write strings with backslash escapes as E'...'.")
 }
 
 /// The command-line options of a startup packet: `-c name=value` and `--name=value`, words
@@ -309,6 +330,15 @@ mod tests {
         let p = read_parameters(BTreeMap::from([("user".into(), "u".into())])).unwrap();
         assert_eq!(p.database, "u");
         assert!(read_parameters(BTreeMap::new()).is_err());
+        let escapes = |n: &str, v: &str| {
+            read_parameters(BTreeMap::from([
+                ("user".into(), "u".into()),
+                (n.into(), v.into()),
+            ]))
+        };
+        assert!(escapes("standard_conforming_strings", "off").is_err());
+        assert!(escapes("options", "-c standard_conforming_strings=0").is_err());
+        assert!(escapes("standard_conforming_strings", "on").is_ok());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The demo's cluster: made of real servers, repairable after faults, gone without a trace.
 
+mod command;
+mod placement;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};

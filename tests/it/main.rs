@@ -6,6 +6,7 @@
 mod backend_fake;
 mod config;
 mod demo;
+mod drivers;
 mod router;
 mod session_cancel;
 mod session_lost;

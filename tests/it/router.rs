@@ -68,21 +68,10 @@ impl Params for Bindings<'_> {
 
 /// Reads `int8 binary 42`, `text 42` (undeclared), `varchar abc`, `NULL`.
 fn bound(annotation: &str) -> Bound {
-    let mut words = annotation.splitn(3, ' ');
-    let type_name = words.next().unwrap();
-    let rest: Vec<&str> = words.collect();
-    let (binary, text) = match rest.as_slice() {
-        ["binary", text] => (true, *text),
-        rest => (
-            false,
-            annotation
-                .get(type_name.len() + 1..)
-                .unwrap_or("")
-                .trim_start_matches("binary ")
-                .get(..)
-                .filter(|_| !rest.is_empty())
-                .unwrap_or(""),
-        ),
+    let (type_name, rest) = annotation.split_once(' ').unwrap_or((annotation, ""));
+    let (binary, text) = match rest.strip_prefix("binary ") {
+        Some(text) => (true, text),
+        None => (false, rest),
     };
     let oid = match type_name {
         "text" | "NULL" => 0,
@@ -93,15 +82,16 @@ fn bound(annotation: &str) -> Bound {
         "numeric" => 1700,
         "varchar" => 1043,
         "int8[]" => 1016,
-        other => panic!("type {other}"),
+        other => unreachable!("type {other}"),
     };
     let value = match (type_name, binary) {
         ("NULL", _) => None,
         ("int4", true) => Some(text.parse::<i32>().unwrap().to_be_bytes().to_vec()),
         ("int2", true) => Some(text.parse::<i16>().unwrap().to_be_bytes().to_vec()),
         ("int8", true) => Some(text.parse::<i64>().unwrap().to_be_bytes().to_vec()),
+        ("varchar", true) => Some(text.as_bytes().to_vec()),
         ("float8", true) => Some(text.parse::<f64>().unwrap().to_be_bytes().to_vec()),
-        (other, true) => panic!("binary {other}"),
+        (other, true) => unreachable!("binary {other}"),
         (_, false) => Some(text.as_bytes().to_vec()),
     };
     Bound {

@@ -245,6 +245,10 @@ fn tls_needs_both_files_and_pem() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table of files and what is wrong with each"
+)]
 fn contradictions_are_found() {
     let mut wrong = Vec::new();
     for (from, to, expected) in [

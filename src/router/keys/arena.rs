@@ -17,8 +17,18 @@ pub(super) type Node = usize;
 pub(in crate::router) struct Group {
     /// The values.
     pub(in crate::router) keys: KeySet,
+    /// The key's column in the first of them.
+    pub(in crate::router) column: Box<str>,
     /// The tables whose rows it governs.
     pub(in crate::router) tables: Vec<Box<str>>,
+}
+
+/// A mention of a sharded table.
+#[derive(Debug)]
+struct Reference {
+    node: Node,
+    table: Box<str>,
+    column: Box<str>,
 }
 
 /// Nodes, classes, restrictions and edges of one statement.
@@ -27,7 +37,7 @@ pub(super) struct Arena {
     parent: Vec<Node>,
     constants: Vec<(Node, KeySet)>,
     edges: Vec<(Node, Node)>,
-    references: Vec<(Node, Box<str>)>,
+    references: Vec<Reference>,
 }
 
 impl Arena {
@@ -38,10 +48,19 @@ impl Arena {
     }
 
     /// A new node for the key of a sharded table's reference.
-    pub(super) fn reference(&mut self, table: &str) -> Node {
+    pub(super) fn reference(&mut self, table: &str, column: &str) -> Node {
         let node = self.node();
-        self.references.push((node, table.into()));
+        self.references.push(Reference {
+            node,
+            table: table.into(),
+            column: column.into(),
+        });
         node
+    }
+
+    /// How many nodes there are: the time that [`Arena::groups`] takes grows with its cube.
+    pub(super) fn len(&self) -> usize {
+        self.parent.len()
     }
 
     /// How many sharded references there are so far.
@@ -79,11 +98,11 @@ impl Arena {
         let reach = self.reachability();
         let class_of: Vec<Node> = (0..self.parent.len()).map(|n| self.find(n)).collect();
         let holds_reference =
-            |class: Node| self.references.iter().any(|(n, _)| class_of[*n] == class);
+            |class: Node| self.references.iter().any(|r| class_of[r.node] == class);
         let mut seen: Vec<Node> = Vec::new();
         let mut groups = Vec::new();
-        for (node, _) in &self.references {
-            let class = class_of[*node];
+        for reference in &self.references {
+            let class = class_of[reference.node];
             let together =
                 |other: Node| other == class || (reach[class][other] && reach[other][class]);
             if seen.iter().any(|s| together(*s)) {
@@ -99,13 +118,14 @@ impl Arena {
                 continue;
             }
             seen.push(class);
-            groups.push(self.group(class, &reach, &class_of));
+            groups.push(self.group(reference, &reach, &class_of));
         }
         groups
     }
 
-    /// What is known of a class: its constants, and those of every class that restricts it.
-    fn group(&self, class: Node, reach: &[Vec<bool>], class_of: &[Node]) -> Group {
+    /// What is known of a reference's class: its constants, and those of every class that restricts it.
+    fn group(&self, reference: &Reference, reach: &[Vec<bool>], class_of: &[Node]) -> Group {
+        let class = class_of[reference.node];
         let sets = self
             .constants
             .iter()
@@ -115,14 +135,15 @@ impl Arena {
         let tables = self
             .references
             .iter()
-            .filter(|(n, _)| {
-                let other = class_of[*n];
+            .filter(|r| {
+                let other = class_of[r.node];
                 other == class || reach[other][class]
             })
-            .map(|(_, table)| table.clone())
+            .map(|r| r.table.clone())
             .collect();
         Group {
             keys: and(sets),
+            column: reference.column.clone(),
             tables,
         }
     }
@@ -137,8 +158,9 @@ impl Arena {
         for via in 0..n {
             for from in 0..n {
                 if reach[from][via] {
-                    for to in 0..n {
-                        reach[from][to] |= reach[via][to];
+                    let onward = reach[via].clone();
+                    for (to, reached) in reach[from].iter_mut().zip(onward) {
+                        *to |= reached;
                     }
                 }
             }

@@ -271,8 +271,15 @@ impl Analyzer<'_> {
         } else if used.windows {
             relation.transparent = false;
         }
-        if matches!(select.distinct, Some(Distinct::On(_))) {
+        if let Some(Distinct::On(list)) = &select.distinct {
             relation.transparent = false;
+            let all = 0..scope.sources.len();
+            if !list
+                .iter()
+                .any(|e| self.column(e, scope, all.clone()).is_some())
+            {
+                relation.whole = Some("DISTINCT ON");
+            }
         }
         if select.distinct.is_some() && !relation.columns.iter().any(|(_, n)| n.is_some()) {
             relation.whole = Some("DISTINCT");

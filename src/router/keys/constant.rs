@@ -7,7 +7,8 @@ use sqlparser::ast::{CastKind, DataType, Expr, UnaryOperator, Value, ValueWithSp
 use sqlparser::tokenizer::Location;
 
 use crate::plan::{KeyExpr, KeySet};
-use crate::router::scan::{Literal, LiteralKind, literal_of};
+use crate::router::scan::{Literal, LiteralKind};
+use crate::router::stand_in::literal_of;
 use crate::sharding::KeyType;
 
 use super::arena::or;

@@ -265,7 +265,7 @@ impl Analyzer<'_> {
                 source(derived, alias, self.ctes[index].sharded)
             }
             Named::Table(name, Table::Sharded { column, columns }) => {
-                let node = self.arena.reference(&name);
+                let node = self.arena.reference(&name, &column);
                 let columns = match &columns {
                     None => vec![(Some(column), Some(node))],
                     Some(all) => all

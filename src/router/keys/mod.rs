@@ -97,6 +97,9 @@ pub(super) fn analyze(
         out: Findings::default(),
     };
     analyzer.statement(statement)?;
+    if analyzer.arena.len() > MAX_NODES {
+        return Err(not_proven("it names too many tables"));
+    }
     let mut census = Census::default();
     let _ = statement.visit(&mut census);
     if analyzer.accounted != census.relations {
@@ -188,6 +191,9 @@ pub(super) fn not_proven(what: &str) -> ClientError {
     )
     .hint("Compare the sharding key with a value, or name a shard: /* pgdrover: shard=0 */.")
 }
+
+/// Most key columns of tables and subqueries that are related to each other.
+const MAX_NODES: usize = 500;
 
 /// Longest identifier, in bytes: PostgreSQL cuts the rest off.
 const MAX_IDENTIFIER: usize = 63;

@@ -121,11 +121,8 @@ impl Analyzer<'_> {
                             return Err(self.select_without_key(source, position, table, column)?);
                         };
                         // The new row's key is that of the row it comes from.
-                        let target = self.arena.reference(table);
+                        let target = self.arena.reference(table, column);
                         self.arena.edge(target, node);
-                        if self.out.groups.is_empty() && self.arena.reference_count() == 1 {
-                            self.barrier("INSERT … SELECT from tables that are not sharded");
-                        }
                     }
                 }
             }
@@ -393,7 +390,7 @@ impl Analyzer<'_> {
                     let expr = expr.ok_or_else(|| no_key(table, column))?;
                     match self.column(expr, scope, 1..scope.sources.len()) {
                         Some(source) => {
-                            let new = self.arena.reference(table);
+                            let new = self.arena.reference(table, column);
                             self.arena.edge(new, source.node);
                         }
                         None => {
