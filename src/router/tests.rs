@@ -331,6 +331,18 @@ fn effects_on_settings_and_connections() {
             "SET NAMES 'utf8'",
             set("client_encoding", Some("'utf8'"), false),
         ),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            set(
+                "default_transaction_isolation",
+                Some("ISOLATION LEVEL READ COMMITTED"),
+                false,
+            ),
+        ),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            set("default_transaction_read_only", Some("READ ONLY"), false),
+        ),
         ("RESET work_mem", Effect::Reset(Some("work_mem".into()))),
         ("RESET ALL", Effect::Reset(None)),
         (

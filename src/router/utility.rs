@@ -227,7 +227,7 @@ fn set(sql: &str, words: &[Word]) -> Option<Utility> {
         return local(Effect::TransactionControl, Kind::Transaction);
     }
     if is(1, "session") && is(2, "characteristics") {
-        return local(Effect::Pin("session_characteristics"), Kind::Session);
+        return characteristics(sql, words.get(5..).unwrap_or_default());
     }
     let local_scope = is(1, "local");
     let scoped = local_scope || is(1, "session") && !is(2, "authorization");
@@ -273,6 +273,39 @@ fn set(sql: &str, words: &[Word]) -> Option<Utility> {
         name,
         value,
         local: local_scope,
+    };
+    local(effect, Kind::Session)
+}
+
+/// SET SESSION CHARACTERISTICS AS TRANSACTION: another spelling of up to three settings, of which
+/// a statement that the session repeats can concern only one.
+fn characteristics(sql: &str, modes: &[Word]) -> Option<Utility> {
+    let has = |k: &str| modes.iter().any(|w| w.is(k));
+    let named = [
+        (has("isolation"), "default_transaction_isolation"),
+        // READ alone may be the READ of READ COMMITTED.
+        (has("only") || has("write"), "default_transaction_read_only"),
+        (has("deferrable"), "default_transaction_deferrable"),
+    ];
+    let mut settings = named.into_iter().filter(|(has, _)| *has);
+    let (Some((_, name)), None) = (settings.next(), settings.next()) else {
+        return Some(Utility {
+            place: Place::Never(
+                "several transaction characteristics cannot be set by one statement through pgdrover",
+                "Set one at a time, or default_transaction_isolation and its kin.",
+            ),
+            effect: Effect::None,
+            kind: Kind::Session,
+            writes: None,
+        });
+    };
+    let (Some(first), Some(last)) = (modes.first(), modes.last()) else {
+        return None;
+    };
+    let effect = Effect::Set {
+        name: name.into(),
+        value: Some(sql[first.span.start..last.span.end].into()),
+        local: false,
     };
     local(effect, Kind::Session)
 }

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use super::batch::{Kind, Op, Sending, Undo};
 use super::client::{Client, End};
-use super::local::EXPLAIN_COLUMN;
+use super::local::{EXPLAIN_COLUMN, aborted};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
+use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -136,16 +137,14 @@ impl Client {
             let mut op = self.op(Kind::Parse, header, Some(statement.clone()));
             op.undo = Undo::Unnamed(before);
             let checked = self.checked(op);
-            // A Parse that fails has ended the unnamed statement all the same.
-            self.unnamed = checked.is_ok().then_some(statement);
+            match checked {
+                Ok(_) => self.unnamed = Some(statement),
+                // Not decided yet: what came before it is run first.
+                Err(_) if self.kept > 0 => {}
+                // A Parse that fails has ended the unnamed statement all the same.
+                Err(_) => self.unnamed = None,
+            }
             return Ok(checked);
-        }
-        if self.named.contains_key(view.name) {
-            let name = String::from_utf8_lossy(view.name);
-            return Ok(Err(ClientError::error(
-                SqlState::DUPLICATE_PREPARED_STATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            )));
         }
         let name: Box<[u8]> = view.name.into();
         let types = view.types().collect();
@@ -157,32 +156,43 @@ impl Client {
             Ok(op) => op,
             Err(error) => return Ok(Err(error)),
         };
+        if self.named.contains_key(&name) {
+            let name = String::from_utf8_lossy(&name);
+            return Ok(Err(ClientError::error(
+                SqlState::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            )));
+        }
         self.count_route(&statement.routed);
         op.undo = Undo::Named(name.clone(), None);
         self.named.insert(name, statement);
         Ok(Ok(op))
     }
 
-    /// In a transaction that failed only its end may be parsed. (The server would say so too, but
-    /// is not asked about a statement that it has already, nor if it has lost the transaction.)
+    /// In a transaction that failed without a server only its end may be parsed. In one that failed
+    /// on a server it is the server's to say so, but for a Parse, which may not get there: the
+    /// statement may exist already.
     fn checked(&mut self, op: Op) -> Result<Op, ClientError> {
-        let failed = self.tx.in_block() && self.status() == b'E';
+        let failed = match op.kind {
+            Kind::Parse => self.tx.in_block() && self.status() == b'E',
+            _ => self.tx == Tx::Failed,
+        };
         let decided = self.batch.ops.iter().all(|op| op.kind != Kind::Execute);
         let ends = op
             .statement
             .as_ref()
             .and_then(|s| s.routed.shape.statements.first())
             .is_none_or(|s| {
+                // ROLLBACK TO is among these; which of them it lets pass, the server knows.
+                let steps = s.effect == Effect::TransactionControl && self.tx != Tx::Failed;
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
+                    || steps
             });
         if !failed || !decided || ends {
             return Ok(op);
         }
-        Err(ClientError::error(
-            SqlState::IN_FAILED_SQL_TRANSACTION,
-            "current transaction is aborted, commands ignored until end of transaction block",
-        ))
+        Err(aborted())
     }
 
     fn statement(&self, name: &[u8]) -> Result<Arc<Prepared>, ClientError> {

@@ -5,7 +5,9 @@
 
 mod config;
 mod demo;
+mod drivers;
 mod router;
+mod session_random;
 mod session_same;
 mod support;
 mod tidy;

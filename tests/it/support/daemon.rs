@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use pgdrover::config::{self, Config};
 use pgdrover::daemon::Daemon;
-use pgdrover::demo::{self, Server};
+use pgdrover::demo::{self, Cluster, Endpoint, Server};
 use pgdrover::topology::Role;
 
 use super::database::{TestDb, open};
@@ -145,6 +145,27 @@ impl Setup {
             database: self.database.clone(),
             daemon,
         }
+    }
+}
+
+/// pgdrover before a whole cluster of the demo, with its tables and sharding. `extra` holds further
+/// sections, such as `"[pool]\ndefault_pool_size = 3\n"`.
+pub(crate) async fn over(cluster: &Cluster, extra: &str) -> Running {
+    let endpoint = Endpoint {
+        port: 0,
+        http_port: 0,
+    };
+    let text = cluster.config_toml(endpoint, extra);
+    let no_file = |_: &std::path::Path| Err(std::io::Error::other("no files here"));
+    let config = match config::parse(&text, "test.toml", &|_| None, &no_file) {
+        Ok(config) => config,
+        Err(errors) => panic!("{errors}\n{text}"),
+    };
+    let daemon = Daemon::start(config).await.unwrap();
+    Running {
+        address: daemon.address().unwrap(),
+        database: demo::DATABASE.into(),
+        daemon,
     }
 }
 
