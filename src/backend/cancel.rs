@@ -72,6 +72,13 @@ impl CancelSlot {
     /// Nothing runs any more. Completes when no cancel is on its way to the process that was
     /// armed: only then may another client have it.
     pub async fn disarm(&self) {
+        {
+            let mut state = self.lock();
+            state.phase = Phase::Idle;
+            if state.sending == 0 {
+                return;
+            }
+        }
         loop {
             let changed = self.changed.notified();
             {

@@ -106,12 +106,13 @@ impl Conn {
         self.opened
     }
 
-    /// Whether another client may have it: nothing owed, no transaction, no byte unread.
+    /// Whether another client may have it: nothing owed, no transaction, no byte unread. (What came
+    /// since the last read is looked for at the next checkout.)
     pub fn is_clean(&mut self) -> bool {
         self.ledger.is_empty()
             && self.status == b'I'
             && !self.port.wants_flush()
-            && self.port.is_quiet()
+            && self.port.input.is_empty()
     }
 }
 

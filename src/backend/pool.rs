@@ -3,10 +3,12 @@
 //! deadpool keeps the queue of connections and the queue of waiters (first come, first served);
 //! what a connection must be to go back is decided here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult};
+use deadpool::managed::{
+    self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
+};
 
 use crate::telemetry::metrics::ServerMetrics;
 use crate::topology::Address;
@@ -28,10 +30,10 @@ struct Manager {
 }
 
 impl managed::Manager for Manager {
-    type Type = Conn;
+    type Type = Box<Conn>;
     type Error = Error;
 
-    async fn create(&self) -> Result<Conn, Error> {
+    async fn create(&self) -> Result<Box<Conn>, Error> {
         let attempt = connect(&self.address, &self.login, &self.tls);
         let login = tokio::time::timeout(self.connect_timeout, attempt)
             .await
@@ -43,12 +45,11 @@ impl managed::Manager for Manager {
                 }
             })??;
         self.metrics.opened();
-        self.metrics.idle(1);
-        Ok(Conn::new(login, self.max_prepared))
+        Ok(Box::new(Conn::new(login, self.max_prepared)))
     }
 
-    async fn recycle(&self, conn: &mut Conn, _: &Metrics) -> RecycleResult<Error> {
-        let reason = if !conn.is_clean() {
+    async fn recycle(&self, conn: &mut Box<Conn>, _: &Metrics) -> RecycleResult<Error> {
+        let reason = if !(conn.is_clean() && conn.port.is_quiet()) {
             // A server that went away, or spoke unasked, while the connection rested.
             "server_closed"
         } else if conn.opened().elapsed() >= self.lifetime {
@@ -57,7 +58,6 @@ impl managed::Manager for Manager {
             return Ok(());
         };
         self.metrics.closed(reason);
-        self.metrics.idle(-1);
         Err(RecycleError::message(reason))
     }
 }
@@ -71,7 +71,15 @@ pub struct ServerPool {
     wait_timeout: Duration,
     idle_timeout: Duration,
     metrics: ServerMetrics,
+    /// The numbers of active and idle connections that the gauges show.
+    reported: Mutex<[i64; 2]>,
 }
+
+const NO_WAIT: Timeouts = Timeouts {
+    wait: Some(Duration::ZERO),
+    create: None,
+    recycle: None,
+};
 
 impl std::fmt::Debug for ServerPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,6 +119,7 @@ impl ServerPool {
             wait_timeout: settings.query_wait_timeout,
             idle_timeout: settings.server_idle_timeout,
             metrics,
+            reported: Mutex::default(),
         })
     }
 
@@ -127,7 +136,12 @@ impl ServerPool {
     /// A connection that nobody else has, waiting for one if all are in use. Errors: see
     /// [`Error`]; a wait that is given up (the future is dropped) leaves no trace.
     pub async fn checkout(self: &Arc<Self>) -> Result<Lease, Error> {
-        let object = self.pool.get().await.map_err(|e| match e {
+        // deadpool arms a timer for a wait with a limit: first try without one.
+        let object = match self.pool.timeout_get(&NO_WAIT).await {
+            Err(PoolError::Timeout(_)) => self.pool.get().await,
+            done => done,
+        };
+        let object = object.map_err(|e| match e {
             PoolError::Backend(e) => e,
             PoolError::Timeout(_) => Error::PoolTimeout {
                 server: self.address.clone(),
@@ -137,12 +151,21 @@ impl ServerPool {
                 server: self.address.clone(),
             },
         })?;
-        self.metrics.idle(-1);
-        self.metrics.active(1);
         Ok(Lease {
             object: Some(object),
             pool: self.clone(),
         })
+    }
+
+    /// Brings the gauges up to date. They are not kept at each checkout, which would cost more than
+    /// all the other metrics of a transaction.
+    pub(super) fn report(&self) {
+        let status = self.pool.status();
+        let now = [status.size - status.available, status.available].map(|n| n as i64);
+        let mut last = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.active(now[0] - last[0]);
+        self.metrics.idle(now[1] - last[1]);
+        *last = now;
     }
 
     /// Closes the connections that rested longer than the limit.
@@ -154,7 +177,6 @@ impl ServerPool {
             .removed;
         for _ in &retired {
             self.metrics.closed("idle");
-            self.metrics.idle(-1);
         }
     }
 
@@ -163,9 +185,9 @@ impl ServerPool {
         let removed = self.pool.retain(|_, _| false).removed;
         for _ in &removed {
             self.metrics.closed("pool_closed");
-            self.metrics.idle(-1);
         }
         self.pool.close();
+        self.report();
     }
 }
 
@@ -210,8 +232,6 @@ impl Lease {
             return;
         }
         if let Some(object) = self.object.take() {
-            self.pool.metrics.active(-1);
-            self.pool.metrics.idle(1);
             drop(object);
         }
     }
@@ -226,7 +246,6 @@ impl Lease {
             return;
         };
         let mut conn = Object::take(object);
-        self.pool.metrics.active(-1);
         self.pool.metrics.closed(reason);
         if conn.ledger.is_empty() && !conn.port.wants_flush() {
             // A polite end, so that the server's log shows no broken connection.

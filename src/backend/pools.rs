@@ -229,6 +229,7 @@ impl Pools {
             let keep = known(address);
             if keep {
                 pool.retire_idle();
+                pool.report();
             } else {
                 pool.close();
             }

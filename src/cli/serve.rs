@@ -50,7 +50,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// The runtime that serves clients, with `workers` threads. 0 takes one for each two cores: most of
 /// a relayed transaction's work is the kernel's and the server's, and threads that find nothing to
-/// do cost wake-ups.
+/// do cost wake-ups. One thread needs no scheduler that moves tasks between threads.
 fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if workers > 0 {
@@ -58,7 +58,11 @@ fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
     } else {
         cores.div_ceil(2)
     };
-    tokio::runtime::Builder::new_multi_thread()
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
         .worker_threads(workers)
         .enable_all()
         .thread_name("pgdrover")

@@ -124,7 +124,18 @@ pub async fn relay(
         rest: 0,
         swallow_rest: false,
     };
-    poll_fn(|cx| relay.poll(cx)).await
+    let begin = relay.client.written() + relay.client.output.len() as u64;
+    let outcome = poll_fn(|cx| relay.poll(cx)).await;
+    if outcome.is_err() && relay.client.written() <= begin {
+        // Nothing of the answer has left for the client: it can be taken back, so that the
+        // statement may be run again elsewhere.
+        relay
+            .client
+            .output
+            .take_back(relay.progress.to_client as usize);
+        *relay.progress = Progress::default();
+    }
+    outcome
 }
 
 /// Runs what pgdrover queued for itself on a connection that no client is waiting on, until the
@@ -154,6 +165,7 @@ pub fn listen(client: &mut Port, conn: &mut Conn) -> Result<(), Failure> {
             &mut (0, false),
             &mut Progress::default(),
         )?;
+        unasked(conn)?;
         match conn.port.poll_fill(&mut cx) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(Fill::Bytes(_))) => {}
@@ -163,6 +175,30 @@ pub fn listen(client: &mut Port, conn: &mut Conn) -> Result<(), Failure> {
             Poll::Ready(Err(e)) => return Err(Failure::server(e)),
         }
     }
+}
+
+/// Whether the server said something that it may not say to a connection at rest.
+fn unasked(conn: &Conn) -> Result<(), Failure> {
+    let bytes = conn.port.input.bytes();
+    let Some(h) = wire::frame_at(bytes).map_err(Failure::server)? else {
+        return Ok(());
+    };
+    if speaks_unasked(h.tag) || h.tag == b'E' && bytes.len() < h.total {
+        return Ok(());
+    }
+    let farewell = bytes.get(5..h.total).filter(|_| h.tag == b'E');
+    Err(farewell
+        .and_then(fatal)
+        .unwrap_or_else(|| unexpected(h.tag)))
+}
+
+/// Messages that may come at any time: notices, changed parameters, notifications.
+fn speaks_unasked(tag: u8) -> bool {
+    matches!(tag, b'N' | b'S' | b'A')
+}
+
+fn unexpected(tag: u8) -> Failure {
+    Failure::server(format!("unexpected message {:?}", tag as char))
 }
 
 impl Relay<'_> {
@@ -341,6 +377,11 @@ fn scan(
         if !whole && !matches!(h.tag, b'D' | b'd') {
             break Ok(());
         }
+        if conn.ledger.is_empty() && !speaks_unasked(h.tag) {
+            // The client has its answer, and this is none of its. It stays unread, so that the
+            // connection goes to nobody else.
+            break Ok(());
+        }
         if h.tag == b'E'
             && let Some(failure) = fatal(&bytes[5..h.total])
         {
@@ -354,10 +395,7 @@ fn scan(
         }
         let (verdict, note) = conn.ledger.received(h.tag);
         if verdict == Verdict::Unexpected {
-            break Err(Failure::server(format!(
-                "unexpected message {:?}",
-                h.tag as char
-            )));
+            break Err(unexpected(h.tag));
         }
         let body_at = at + 5;
         progress.ready |= h.tag == b'Z' && verdict == Verdict::Forward;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::batch::{Kind, Op, Sending, Undo};
 use super::client::{Client, End};
-use super::local::EXPLAIN_COLUMN;
+use super::local::{EXPLAIN_COLUMN, aborted};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
@@ -137,16 +137,14 @@ impl Client {
             let mut op = self.op(Kind::Parse, header, Some(statement.clone()));
             op.undo = Undo::Unnamed(before);
             let checked = self.checked(op);
-            // A Parse that fails has ended the unnamed statement all the same.
-            self.unnamed = checked.is_ok().then_some(statement);
+            match checked {
+                Ok(_) => self.unnamed = Some(statement),
+                // Not decided yet: what came before it is run first.
+                Err(_) if self.kept > 0 => {}
+                // A Parse that fails has ended the unnamed statement all the same.
+                Err(_) => self.unnamed = None,
+            }
             return Ok(checked);
-        }
-        if self.named.contains_key(view.name) {
-            let name = String::from_utf8_lossy(view.name);
-            return Ok(Err(ClientError::error(
-                SqlState::DUPLICATE_PREPARED_STATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            )));
         }
         let name: Box<[u8]> = view.name.into();
         let types = view.types().collect();
@@ -158,16 +156,27 @@ impl Client {
             Ok(op) => op,
             Err(error) => return Ok(Err(error)),
         };
+        if self.named.contains_key(&name) {
+            let name = String::from_utf8_lossy(&name);
+            return Ok(Err(ClientError::error(
+                SqlState::DUPLICATE_PREPARED_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            )));
+        }
         self.count_route(&statement.routed);
         op.undo = Undo::Named(name.clone(), None);
         self.named.insert(name, statement);
         Ok(Ok(op))
     }
 
-    /// In a transaction that failed only its end may be parsed. (The server would say so too, but
-    /// is not asked about a statement that it has already, nor if it has lost the transaction.)
+    /// In a transaction that failed without a server only its end may be parsed. In one that failed
+    /// on a server it is the server's to say so, but for a Parse, which may not get there: the
+    /// statement may exist already.
     fn checked(&mut self, op: Op) -> Result<Op, ClientError> {
-        let failed = self.tx.in_block() && self.status() == b'E';
+        let failed = match op.kind {
+            Kind::Parse => self.tx.in_block() && self.status() == b'E',
+            _ => self.tx == Tx::Failed,
+        };
         let decided = self.batch.ops.iter().all(|op| op.kind != Kind::Execute);
         let ends = op
             .statement
@@ -183,10 +192,7 @@ impl Client {
         if !failed || !decided || ends {
             return Ok(op);
         }
-        Err(ClientError::error(
-            SqlState::IN_FAILED_SQL_TRANSACTION,
-            "current transaction is aborted, commands ignored until end of transaction block",
-        ))
+        Err(aborted())
     }
 
     fn statement(&self, name: &[u8]) -> Result<Arc<Prepared>, ClientError> {
@@ -222,7 +228,7 @@ impl Client {
         let portal: Box<[u8]> = view.portal.into();
         let mut op = self.op(Kind::Bind, header, Some(statement.clone()));
         op.shard = shard;
-        self.portals.insert(portal, statement);
+        self.portals.insert(&portal, statement);
         Ok(self.checked(op))
     }
 
@@ -486,7 +492,7 @@ impl Client {
         let in_block = self.tx.in_block();
         let fresh = self.held.is_none() && self.pinned.is_none() && !in_block;
         let mut may_retry = fresh && sync && place.access == Access::Read;
-        let kept = self.kept;
+        let (kept, answered) = (self.kept, self.batch.answered);
         loop {
             if let Err(error) = self.acquire(place).await {
                 self.refuse_batch(&error).await?;
@@ -503,6 +509,10 @@ impl Client {
                 Err(failure) => failure,
             };
             self.note_answered();
+            if progress.to_client == 0 {
+                // What was answered did not get to the client.
+                self.batch.answered = answered;
+            }
             let server = matches!(failure, Failure::Server { .. });
             if server && may_retry && self.kept == kept && progress.to_client == 0 {
                 // Nothing came back and nothing was changed: another server may answer.

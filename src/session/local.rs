@@ -64,6 +64,7 @@ impl Client {
         }
         match (&statement.plan, &statement.effect) {
             (Plan::Local(LocalOp::Empty), _) => Ok(Answer::Empty),
+            _ if self.tx.in_block() && self.status() == b'E' => Err(aborted()),
             (Plan::Local(LocalOp::ExplainRoute(inner)), _) => {
                 let names: Vec<&str> = self
                     .cluster
@@ -147,18 +148,17 @@ impl Client {
         if matches!(statement.plan, Plan::Local(LocalOp::Empty)) {
             return Ok(Answer::Empty);
         }
-        Err(ClientError::error(
-            SqlState::IN_FAILED_SQL_TRANSACTION,
-            "current transaction is aborted, commands ignored until end of transaction block",
-        ))
+        Err(aborted())
     }
 
     async fn discard_all(&mut self) -> Result<Answer, ClientError> {
-        if self.tx.in_block() || self.batch_open {
-            return Err(ClientError::error(
-                SqlState::ACTIVE_SQL_TRANSACTION,
-                "DISCARD ALL cannot run inside a transaction block",
-            ));
+        let reason = match (self.tx.in_block(), self.batch_open) {
+            (true, _) => Some("DISCARD ALL cannot run inside a transaction block"),
+            (_, true) => Some("DISCARD ALL cannot be executed within a pipeline"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            return Err(ClientError::error(SqlState::ACTIVE_SQL_TRANSACTION, reason));
         }
         self.named.clear();
         self.unnamed = None;
@@ -199,6 +199,14 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// What PostgreSQL says to everything but the end of a failed transaction.
+pub(super) fn aborted() -> ClientError {
+    ClientError::error(
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
 }
 
 fn starts_with(text: &str, word: &str) -> bool {

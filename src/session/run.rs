@@ -92,6 +92,14 @@ impl Client {
     /// Makes `held` a connection on which `place` may run, with the session's settings and the
     /// transaction's beginning queued or done. On an error nothing was sent for the statement.
     pub(super) async fn acquire(&mut self, place: Place) -> Result<(), ClientError> {
+        if let Some(held) = &mut self.held
+            && !held.lease.conn().port.input.is_empty()
+            && let Err(failure) = listen(&mut self.port, held.lease.conn())
+        {
+            self.discard_held("server_lost").await;
+            self.gucs.end(false);
+            return Err(server_lost(&failure));
+        }
         if let Some(held) = &self.held
             && !self.fits(held, place)
         {
@@ -190,6 +198,9 @@ impl Client {
         self.held = Some(held);
         match settled {
             Ok(()) => {
+                if !in_block {
+                    self.end_settings(true);
+                }
                 self.release_held().await;
                 Ok(())
             }
@@ -341,6 +352,27 @@ impl Client {
         }
     }
 
+    /// Ends an open batch as a simple query does, by a Sync whose answer the client does not see.
+    /// The inner error is what the client must be told instead.
+    pub(super) async fn close_batch(&mut self) -> Result<Result<(), ClientError>, End> {
+        let Some(held) = &mut self.held else {
+            return Ok(Ok(()));
+        };
+        if !std::mem::take(&mut self.batch_open) {
+            return Ok(Ok(()));
+        }
+        let conn = held.lease.conn();
+        wire::empty_message(&mut conn.port.output, b'S');
+        conn.ledger.sent(Sent::Sync, false);
+        let mut progress = Progress::default();
+        if let Err(failure) = self.exchange(&mut progress).await {
+            let error = self.lost(failure, &progress, !self.tx.in_block()).await?;
+            return Ok(Err(error));
+        }
+        self.boundary(&progress).await;
+        Ok(Ok(()))
+    }
+
     /// The server said ReadyForQuery: the transaction's state follows it, and outside a
     /// transaction the connection is given back.
     pub(super) async fn boundary(&mut self, progress: &Progress) {
@@ -477,19 +509,17 @@ impl Client {
     /// as well, so that what follows (25P02, ROLLBACK TO) is its own word.
     pub(super) async fn refuse(&mut self, error: &ClientError) -> Result<(), End> {
         self.served.metrics.error(error.code.code());
-        // The woven-in Query below, as any, ends the server's unnamed statement.
-        self.unnamed_there = None;
         let open = matches!(self.tx, Tx::Open(_)) || self.batch_open;
         if let Some(held) = &mut self.held
             && open
         {
             let conn = held.lease.conn();
             if conn.status != b'E' {
-                const FAIL: &str = "DO $pgdrover$ BEGIN \
-                    RAISE EXCEPTION 'pgdrover refused a statement of this transaction'; \
-                    END $pgdrover$";
-                wire::query(&mut conn.port.output, FAIL);
-                conn.ledger.sent(Sent::Quiet, false);
+                // Fails in every transaction, and leaves its statements and portals alone.
+                wire::execute(&mut conn.port.output, "refused by pgdrover");
+                conn.ledger.sent(Sent::Execute, false);
+                wire::empty_message(&mut conn.port.output, b'S');
+                conn.ledger.sent(Sent::Sync, false);
                 if let Err(failure) = settle(conn, &mut Progress::default()).await {
                     let told = self.lost(failure, &Progress::default(), false).await?;
                     wire::error_response(&mut self.port.output, &told);

@@ -25,7 +25,10 @@ impl Client {
                 "invalid string in message",
             )));
         };
-        let sql = String::from_utf8_lossy(text).into_owned();
+        let sql = match std::str::from_utf8(text) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(text).into_owned(),
+        };
         self.served.metrics.bytes_received(header.total as u64);
         if self.cluster.is_none()
             && let Err(error) = self.refresh_cluster()
@@ -37,6 +40,11 @@ impl Client {
         if let [statement] = &routed.shape.statements[..]
             && self.is_local(statement, &sql, true)
         {
+            if statement.effect != Effect::DiscardAll
+                && let Err(error) = self.close_batch().await?
+            {
+                return self.refuse_query(header, &error).await;
+            }
             return match self.answer(statement, &sql, &NoParams).await {
                 Ok(answer) => {
                     self.drop_frame(header);

@@ -227,6 +227,9 @@ fn read_parameters(parameters: BTreeMap<String, String>) -> Result<Parameters, C
     }
     // What the packet says by name comes after its options, and so counts.
     for (name, value) in parse_options(&options)? {
+        if name == "standard_conforming_strings" && !is_on(&value) {
+            return Err(plain_strings_only());
+        }
         out.settings.entry(name).or_insert(value);
     }
     Ok(out)

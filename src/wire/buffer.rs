@@ -11,10 +11,10 @@ pub struct Buffer {
     end: usize,
 }
 
-/// Room that a read always finds: one TCP segment train, and PostgreSQL's own buffer size.
-const CHUNK: usize = 8 << 10;
-/// Capacity kept when the queue is empty.
-const KEEP: usize = 64 << 10;
+/// Room that a read finds at first: most requests and answers are shorter.
+const CHUNK: usize = 4 << 10;
+/// Room that a read finds once the queue has been full: for bulk.
+const BULK: usize = 64 << 10;
 
 impl Buffer {
     /// The bytes in the queue.
@@ -38,10 +38,16 @@ impl Buffer {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-            if self.data.len() > KEEP {
+            if self.data.len() > 2 * BULK {
                 self.data = Vec::new();
             }
         }
+    }
+
+    /// Drops the last `n` bytes (all, if there are fewer).
+    pub fn take_back(&mut self, n: usize) {
+        self.end -= n.min(self.len());
+        self.consume(0);
     }
 
     /// Drops everything.
@@ -49,9 +55,10 @@ impl Buffer {
         self.consume(self.len());
     }
 
-    /// Gives the memory back if nothing is queued: for a session that goes idle.
+    /// Gives the memory back if nothing is queued and it is more than the little that most
+    /// exchanges take: for a session that goes idle.
     pub fn release_memory(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.data.len() > CHUNK {
             self.data = Vec::new();
         }
     }
@@ -94,7 +101,9 @@ impl Buffer {
     /// Room for a read, at least a chunk of it; [`Buffer::filled`] says how much of it was used.
     pub fn space(&mut self) -> &mut [u8] {
         if self.data.len() - self.end < CHUNK / 2 {
-            self.reserve(CHUNK);
+            // A full queue means bulk: fewer, longer reads from now on.
+            let bulk = self.start == 0 && self.end == self.data.len() && self.end > 0;
+            self.reserve(if bulk { BULK } else { CHUNK });
         }
         &mut self.data[self.end..]
     }
@@ -131,7 +140,7 @@ mod tests {
         b.consume(CHUNK - 4);
         b.frame(b'Q', |b| b.put(&[1; CHUNK]));
         assert_eq!(b.bytes()[0], 7);
-        assert_eq!(&b.bytes()[1..6], &[b'Q', 0, 0, 0x20, 4]);
+        assert_eq!(&b.bytes()[1..6], &[b'Q', 0, 0, 0x10, 4]);
         assert_eq!(b.len(), 1 + 1 + 4 + CHUNK);
     }
 

@@ -155,6 +155,15 @@ pub fn bind_renamed(out: &mut Buffer, portal: &[u8], statement: &str, body: &[u8
     });
 }
 
+/// Execute (`E`) of a portal, all its rows.
+pub fn execute(out: &mut Buffer, portal: &str) {
+    out.frame(b'E', |out| {
+        out.put(portal.as_bytes());
+        out.put_u8(0);
+        out.put_u32(0);
+    });
+}
+
 /// Describe (`D`) of a statement.
 pub fn describe_statement(out: &mut Buffer, name: &str) {
     out.frame(b'D', |out| {

@@ -14,7 +14,7 @@ mod tls;
 pub use buffer::Buffer;
 pub use encode::{
     authentication, backend_key_data, bind_renamed, close_statement, command_complete,
-    describe_statement, empty_message, error_response, negotiate_version, notice,
+    describe_statement, empty_message, error_response, execute, negotiate_version, notice,
     parameter_description, parameter_status, parse, query, ready_for_query, row_description_text,
     text_row,
 };

@@ -28,6 +28,7 @@ pub struct Port {
     pub output: Buffer,
     /// TLS keeps written bytes of its own until flushed.
     unflushed: bool,
+    written: u64,
 }
 
 impl Port {
@@ -38,6 +39,7 @@ impl Port {
             input: Buffer::default(),
             output: Buffer::default(),
             unflushed: false,
+            written: 0,
         }
     }
 
@@ -74,6 +76,7 @@ impl Port {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.output.consume(written);
+            self.written += written as u64;
             self.unflushed = self.stream.is_tls();
         }
         if self.unflushed {
@@ -81,6 +84,11 @@ impl Port {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes have been written so far.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Whether bytes wait to be written.

@@ -3,10 +3,16 @@
 // A test that cannot go on fails, helpers included.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod backend_fake;
 mod config;
 mod demo;
 mod drivers;
 mod router;
+mod session_cancel;
+mod session_lost;
+mod session_pool;
+mod session_random;
 mod session_same;
+mod session_state;
 mod support;
 mod tidy;

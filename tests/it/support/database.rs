@@ -61,10 +61,10 @@ impl TestDb {
         connect(self.primary(), user, password, &self.name).await
     }
 
-    /// How many connections pgdrover has to it on the primary.
+    /// How many connections pgdrover's clients have to it on the primary.
     pub(crate) async fn connections(&self, watcher: &tokio_postgres::Client) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity \
-                   WHERE datname = $1 AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+                   WHERE datname = $1 AND usename = 'app' AND application_name = ''";
         watcher.query_one(sql, &[&self.name]).await.unwrap().get(0)
     }
 }

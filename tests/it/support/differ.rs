@@ -12,10 +12,16 @@ use super::raw::{Frame, Raw};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes to send, and when the answer to them is complete.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Step {
     pub(crate) bytes: Vec<u8>,
     pub(crate) until: Until,
+}
+
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.bytes))
+    }
 }
 
 /// When the answer to a step is complete.
@@ -27,7 +33,13 @@ pub(crate) enum Until {
     Tag(&'static [u8]),
     /// When PostgreSQL says no more; pgdrover must then say as much.
     Quiet,
+    /// After the ReadyForQuery that follows a row with [`FENCE`] in it, for scripts that may be
+    /// answered by any number of them.
+    Fence,
 }
+
+/// See [`Until::Fence`].
+pub(crate) const FENCE: &str = "fence";
 
 /// A step that ends with one ReadyForQuery.
 pub(crate) fn step(bytes: impl Into<Vec<u8>>) -> Step {
@@ -99,6 +111,7 @@ impl Pair {
                 Until::Quiet => Expect::Count(wanted.len()),
                 Until::Ready(n) => Expect::Ready(n),
                 Until::Tag(tags) => Expect::Tag(tags),
+                Until::Fence => Expect::Fence,
             };
             let mut found = Vec::new();
             let complete = expect(&mut through, until, &mut found);
@@ -132,6 +145,7 @@ enum Expect {
     Ready(usize),
     Tag(&'static [u8]),
     Count(usize),
+    Fence,
 }
 
 async fn gather(raw: &mut Raw, until: Until) -> Vec<Frame> {
@@ -139,6 +153,7 @@ async fn gather(raw: &mut Raw, until: Until) -> Vec<Frame> {
     match until {
         Until::Ready(n) => expect(raw, Expect::Ready(n), &mut frames).await,
         Until::Tag(tags) => expect(raw, Expect::Tag(tags), &mut frames).await,
+        Until::Fence => expect(raw, Expect::Fence, &mut frames).await,
         Until::Quiet => {
             while let Some(frame) = raw.frame_within(Duration::from_millis(100)).await {
                 frames.push(frame);
@@ -149,9 +164,10 @@ async fn gather(raw: &mut Raw, until: Until) -> Vec<Frame> {
 }
 
 async fn expect(raw: &mut Raw, expect: Expect, frames: &mut Vec<Frame>) {
-    let mut ready = 0;
+    let (mut ready, mut fenced) = (0, false);
     loop {
         match expect {
+            Expect::Fence if fenced && frames.last().is_some_and(|f| f.tag == b'Z') => return,
             Expect::Ready(n) if ready >= n => return,
             Expect::Count(n) if frames.len() >= n => return,
             _ => {}
@@ -160,6 +176,7 @@ async fn expect(raw: &mut Raw, expect: Expect, frames: &mut Vec<Frame>) {
             return;
         };
         ready += usize::from(frame.tag == b'Z');
+        fenced |= frame.tag == b'D' && frame.body.ends_with(FENCE.as_bytes());
         let last = matches!(expect, Expect::Tag(tags) if tags.contains(&frame.tag));
         frames.push(frame);
         if last {
@@ -190,7 +207,12 @@ fn normal(frames: Vec<Frame>) -> Vec<String> {
                 let fields = b"SVCMDHPpqWstcdn";
                 let texts = fields.map(|f| (f as char, frame.field(f)));
                 let texts = texts.iter().filter(|(_, t)| !t.is_empty());
-                let texts: Vec<_> = texts.map(|(f, t)| format!("{f}={t}")).collect();
+                // A statement has another name on the server; pgdrover relays what it says of it.
+                let name = |t: &String| match t.split_once(", but prepared statement") {
+                    Some((start, _)) => start.to_owned(),
+                    None => t.clone(),
+                };
+                let texts: Vec<_> = texts.map(|(f, t)| format!("{f}={}", name(t))).collect();
                 format!("{} {}", frame.tag as char, texts.join(" "))
             }
             b'A' => format!("A {:?}", &frame.body[4..]),

@@ -1,0 +1,146 @@
+//! CancelRequest: it stops what its own session does, and nothing else.
+
+use std::time::Duration;
+
+use crate::support::daemon::{Running, Setup};
+use crate::support::database::TestDb;
+use crate::support::eventually;
+use crate::support::say;
+
+/// Sends a cancel request and waits until pgdrover has dealt with it.
+async fn cancel(pgdrover: &Running, (pid, secret): (i32, i32)) {
+    let mut raw = pgdrover.stranger().await;
+    raw.send(say::packet(&[say::CANCEL_REQUEST, pid, secret]))
+        .await;
+    assert_eq!(raw.byte().await, None, "a cancel request is not answered");
+}
+
+async fn running(db: &TestDb, sql: &str) {
+    let watcher = db.superuser().await;
+    let find = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE $1 AND state = 'active' \
+                AND pid <> pg_backend_pid()";
+    let like = format!("%{sql}%");
+    eventually("the statement to run", async || {
+        let row = watcher.query_one(find, &[&like]).await.unwrap();
+        row.get::<_, i64>(0) > 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_running_statement_is_cancelled_and_a_wrong_key_changes_nothing() {
+    let db = TestDb::new("").await;
+    let pgdrover = Setup::solo(&db).start().await;
+    let mut client = pgdrover.raw().await;
+    let (pid, secret) = client.key;
+    client
+        .send(say::query("SELECT pg_sleep(20), 'cancelme'"))
+        .await;
+    running(&db, "cancelme").await;
+    for wrong in [(pid, secret ^ 1), (pid ^ 1, secret), (0, 0)] {
+        cancel(&pgdrover, wrong).await;
+    }
+    assert!(
+        client
+            .frame_within(Duration::from_millis(50))
+            .await
+            .is_none()
+    );
+    cancel(&pgdrover, (pid, secret)).await;
+    let frames = client.ready().await;
+    let error = frames.iter().find(|f| f.tag == b'E').unwrap();
+    assert_eq!(error.field(b'C'), "57014");
+    // At rest there is nothing to cancel.
+    cancel(&pgdrover, (pid, secret)).await;
+    assert_eq!(client.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn an_extended_statement_in_a_transaction_is_cancelled() {
+    let db = TestDb::new("").await;
+    let pgdrover = Setup::solo(&db).start().await;
+    let mut client = pgdrover.raw().await;
+    client.query("BEGIN").await;
+    let batch = [
+        say::extended("SELECT pg_sleep(20), 'stopme'", &[]),
+        say::sync(),
+    ];
+    client.send(batch.concat()).await;
+    running(&db, "stopme").await;
+    cancel(&pgdrover, client.key).await;
+    let frames = client.ready().await;
+    assert!(
+        frames
+            .iter()
+            .any(|f| f.tag == b'E' && f.field(b'C') == "57014")
+    );
+    assert_eq!(frames.last().unwrap().body, b"E");
+    client.query("ROLLBACK").await;
+    assert_eq!(client.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_a_connection_is_cancelled_at_once() {
+    let db = TestDb::new("").await;
+    let setup = Setup::replicated(&db).with("[pool]\ndefault_pool_size = 1");
+    let pgdrover = setup.start().await;
+    let mut holders = Vec::new();
+    // The replicas' connections and the primary's.
+    for begin in ["BEGIN READ ONLY", "BEGIN READ ONLY", "BEGIN"] {
+        let mut holder = pgdrover.raw().await;
+        holder.query(begin).await;
+        assert_eq!(holder.value("SELECT 1").await, "1");
+        holders.push(holder);
+    }
+    for sql in ["SELECT 2", "CREATE TABLE never (a int)"] {
+        let mut waiter = pgdrover.raw().await;
+        waiter.send(say::query(sql)).await;
+        assert!(
+            waiter
+                .frame_within(Duration::from_millis(50))
+                .await
+                .is_none()
+        );
+        cancel(&pgdrover, waiter.key).await;
+        let answer = tokio::time::timeout(Duration::from_secs(2), waiter.ready()).await;
+        let frames = answer.unwrap_or_else(|_| panic!("{sql} goes on waiting"));
+        assert_eq!(frames[0].field(b'C'), "57014", "{frames:?}");
+    }
+    holders.clear();
+    assert_eq!(pgdrover.raw().await.value("SELECT 3").await, "3");
+}
+
+/// A's cancel comes as A's statement ends and B takes A's server connection over: B must not
+/// notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_late_cancel_hits_nobody_else() {
+    let db = TestDb::new("").await;
+    let setup = Setup::solo(&db).with("[pool]\ndefault_pool_size = 1");
+    let pgdrover = setup.start().await;
+    let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+    let key = a.key;
+    let mut hits = 0;
+    for round in 0..300 {
+        let cancelling = async {
+            // Spread over the time that A's statement takes.
+            tokio::time::sleep(Duration::from_micros(round * 20 % 3000)).await;
+            cancel(&pgdrover, key).await;
+        };
+        let statement = async {
+            let frames = a.query("SELECT pg_sleep(0.001)").await;
+            usize::from(frames.iter().any(|f| f.tag == b'E'))
+        };
+        let bystander = async {
+            for _ in 0..3 {
+                let frames = b.query("SELECT pg_sleep(0.0005), 'b'").await;
+                assert!(
+                    frames.iter().all(|f| f.tag != b'E'),
+                    "round {round}: {frames:?}"
+                );
+            }
+        };
+        let ((), hit, ()) = tokio::join!(cancelling, statement, bystander);
+        hits += hit;
+    }
+    assert!(hits > 0, "no cancel came in time: this test shows nothing");
+}

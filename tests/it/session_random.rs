@@ -1,0 +1,153 @@
+//! Scripts nobody thought of: random messages, sent to PostgreSQL itself and through pgdrover.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use crate::support::differ::{Cut, FENCE, Pair, Step, Until, until};
+use crate::support::say::*;
+
+const SETUP: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);";
+const RESET: &str = "TRUNCATE t; INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 5) g;";
+
+/// Statements without parameters. No two sessions of one script share anything but the table.
+const STATEMENTS: &[&str] = &[
+    "SELECT 1",
+    "SELECT count(*) FROM t",
+    "SELECT id, v FROM t ORDER BY id",
+    "SELECT 1/0",
+    "INSERT INTO t SELECT max(id) + 1, 'n' FROM t",
+    "INSERT INTO t VALUES (1, 'again')",
+    "DELETE FROM t WHERE id > 5",
+    "BEGIN",
+    "BEGIN READ ONLY",
+    "START TRANSACTION",
+    "COMMIT",
+    "ROLLBACK",
+    "SAVEPOINT s",
+    "ROLLBACK TO s",
+    "RELEASE s",
+    "SET work_mem = '1MB'",
+    "SET work_mem = '2MB'",
+    "SET LOCAL work_mem = '3MB'",
+    "RESET work_mem",
+    "SET work_mem TO DEFAULT",
+    "SHOW work_mem",
+    "SET geqo = off",
+    "SHOW geqo",
+    "RESET ALL",
+];
+
+/// Statements that pgdrover answers itself. Executed once each time they are bound: that a portal
+/// cannot be run twice is the server's rule, and these do not reach it.
+const LOCAL: &[&str] = &["DEALLOCATE ALL", "DEALLOCATE a"];
+
+/// Texts of several statements, for the simple protocol; and one of none, since where a Parse has
+/// two faults, which of them is told may differ.
+const TEXTS: &[&str] = &[
+    "SELECT 1; SELECT 2",
+    "SELECT 1; SELECT 1/0; SELECT 2",
+    "BEGIN; SET work_mem = '4MB'; COMMIT; SELECT 1/0",
+    "BEGIN; SET work_mem = '5MB'; ROLLBACK; SHOW work_mem",
+    "SET work_mem = '6MB'; SELECT 1/0",
+    "BEGIN; INSERT INTO t VALUES (50, 'x')",
+    "COMMIT; BEGIN",
+    "SAVEPOINT s; SET work_mem = '7MB'; ROLLBACK TO s",
+    "; ;",
+    "",
+    "SELEC",
+    "SELECT nothing",
+];
+
+const COPIES: &[&str] = &["", "60\ta\n", "61\ta\n62\tb\n", "bad\n", "1\tagain\n"];
+
+fn name() -> impl Strategy<Value = &'static str> {
+    select(&["", "a", "b"][..])
+}
+
+fn statement() -> impl Strategy<Value = &'static str> {
+    select(STATEMENTS)
+}
+
+/// A name by which a portal may be executed more than once.
+fn portal() -> impl Strategy<Value = &'static str> {
+    select(&["a", "b"][..])
+}
+
+/// One message, or a few that only make sense together.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let copy = (select(COPIES), any::<bool>(), any::<bool>());
+    let copy = copy.prop_map(|(data, fail, simple)| {
+        let begin = match simple {
+            true => query("COPY t FROM STDIN"),
+            false => extended("COPY t FROM STDIN", &[]),
+        };
+        let end = if fail {
+            copy_fail("enough")
+        } else {
+            copy_done()
+        };
+        [begin, copy_data(data), end].concat()
+    });
+    prop_oneof![
+        4 => statement().prop_map(query),
+        1 => select(LOCAL).prop_map(query),
+        // Inside a batch it is refused, or not, by rules finer than pgdrover's.
+        1 => Just([sync(), query("DISCARD ALL")].concat()),
+        1 => select(LOCAL).prop_map(|sql| extended(sql, &[])),
+        2 => select(TEXTS).prop_map(query),
+        6 => statement().prop_map(|sql| extended(sql, &[])),
+        1 => Just(extended("SELECT nothing", &[])),
+        4 => (name(), statement()).prop_map(|(name, sql)| parse(name, sql)),
+        1 => name().prop_map(|name| parse(name, "SELECT $1::int + 1")),
+        4 => (portal(), name()).prop_map(|(portal, name)| bind(portal, name, &[])),
+        1 => (portal(), name()).prop_map(|(portal, name)| bind(portal, name, &[Some("7")])),
+        2 => name().prop_map(describe_statement),
+        1 => name().prop_map(describe_portal),
+        4 => (portal(), 0u32..3).prop_map(|(name, rows)| execute(name, rows)),
+        1 => name().prop_map(close_statement),
+        1 => name().prop_map(close_portal),
+        1 => Just(flush()),
+        4 => Just(sync()),
+        1 => copy,
+        1 => Just(copy_data("out of place")),
+    ]
+}
+
+fn script() -> impl Strategy<Value = Vec<Step>> {
+    let fenced = |messages: Vec<Vec<u8>>| {
+        let fence = [sync(), query(&format!("SELECT '{FENCE}'"))].concat();
+        // In a failed transaction the fence itself fails: out of it first.
+        let out = query("ROLLBACK");
+        until(
+            [messages.concat(), sync(), out, fence].concat(),
+            Until::Fence,
+        )
+    };
+    let step = prop::collection::vec(message(), 1..12).prop_map(fenced);
+    prop::collection::vec(step, 1..4)
+}
+
+#[test]
+fn random_scripts_are_answered_the_same() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let pair = runtime.block_on(Pair::new(SETUP, "[pool]\nmax_prepared_statements = 2"));
+    let cases = std::env::var("RANDOM_SCRIPTS").ok();
+    let config = Config {
+        cases: cases.map_or(100, |n| n.parse().unwrap()),
+        max_shrink_iters: 300,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let cut = prop_oneof![3 => Just(Cut::Whole), 1 => (1usize..40).prop_map(Cut::Every)];
+    let outcome = TestRunner::new(config).run(&(script(), cut), |(script, cut)| {
+        runtime.block_on(async {
+            pair.both(RESET).await;
+            let difference = pair.difference(&script, cut).await;
+            difference.map_err(TestCaseError::fail)
+        })
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
