@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::gucs::Gucs;
-use super::prepared::Prepared;
+use super::prepared::{Portals, Prepared};
 use super::registry::Registered;
 use super::service::{Parameters, Served, Service, User};
 use super::startup::Hello;
@@ -70,7 +70,7 @@ pub(super) struct Client {
     pub(super) unnamed: Option<Arc<Prepared>>,
     /// What the unnamed statement is on the held connection.
     pub(super) unnamed_there: Option<Arc<Prepared>>,
-    pub(super) portals: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
+    pub(super) portals: Portals,
     pub(super) copy: CopyState,
     /// Bytes at the front of the input whose frames were accepted but are not done with.
     pub(super) kept: usize,
@@ -108,7 +108,7 @@ impl Client {
             named: HashMap::default(),
             unnamed: None,
             unnamed_there: None,
-            portals: HashMap::default(),
+            portals: Portals::default(),
             copy: CopyState::default(),
             kept: 0,
             skipping: false,

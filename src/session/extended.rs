@@ -228,7 +228,7 @@ impl Client {
         let portal: Box<[u8]> = view.portal.into();
         let mut op = self.op(Kind::Bind, header, Some(statement.clone()));
         op.shard = shard;
-        self.portals.insert(portal, statement);
+        self.portals.insert(&portal, statement);
         Ok(self.checked(op))
     }
 

@@ -78,3 +78,46 @@ pub(super) fn unnamed(router: &Router, sql: &[u8], types: Vec<u32>, id: Statemen
         routed,
     }
 }
+
+/// A client's portals by name: what each was bound to. Most clients only ever use the unnamed one,
+/// which costs no look-up.
+#[derive(Debug, Default)]
+pub(super) struct Portals {
+    unnamed: Option<Arc<Prepared>>,
+    named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
+}
+
+impl Portals {
+    /// What the portal was bound to.
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.named.get(name)
+        }
+    }
+
+    /// The portal is bound to a statement, whatever it was before.
+    pub(super) fn insert(&mut self, name: &[u8], statement: Arc<Prepared>) {
+        if name.is_empty() {
+            self.unnamed = Some(statement);
+        } else {
+            self.named.insert(name.into(), statement);
+        }
+    }
+
+    /// The portal was closed.
+    pub(super) fn remove(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed = None;
+        } else {
+            self.named.remove(name);
+        }
+    }
+
+    /// The transaction is over, and its portals with it.
+    pub(super) fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
+    }
+}

@@ -214,6 +214,12 @@ SELECT * FROM notifications n, LATERAL (SELECT * FROM devices d WHERE d.user_id 
 -- row subquery: X
 SELECT * FROM notifications n, LATERAL (SELECT * FROM devices d WHERE d.token = n.title) x WHERE n.user_id = 42
 
+-- row subquery: X
+SELECT 1 FROM (VALUES (43)) x(user_id) WHERE EXISTS (SELECT 1 FROM devices x, (countries a JOIN countries b ON EXISTS (SELECT 1 FROM notifications n WHERE n.user_id = x.user_id)) WHERE x.user_id = 42)
+
+-- row subquery: S0
+SELECT 1 FROM (VALUES (42)) x(user_id) WHERE EXISTS (SELECT 1 FROM devices x, (countries a JOIN countries b ON EXISTS (SELECT 1 FROM notifications n WHERE n.user_id = x.user_id)) WHERE x.user_id = 42)
+
 -- row alias: SC concat, later
 SELECT * FROM notifications AS n (user_id, id) WHERE n.user_id = 42
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use sqlparser::ast::{
-    Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins, Visit,
+    Expr, Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
+    Visit,
 };
 
 use crate::error::ClientError;
@@ -77,13 +78,7 @@ impl Analyzer<'_> {
         };
         match constraint {
             JoinConstraint::None => Ok(()),
-            JoinConstraint::On(condition) => {
-                // Only the join's own sources can be named without qualification.
-                scope.qualified_only = true;
-                let done = self.filter(condition, scope, start..end, &restrict);
-                scope.qualified_only = false;
-                done
-            }
+            JoinConstraint::On(condition) => self.on(condition, start..end, &restrict, scope),
             JoinConstraint::Using(columns) => {
                 for column in columns {
                     self.using(column, start, right, &restrict, scope)?;
@@ -94,6 +89,30 @@ impl Analyzer<'_> {
                 "NATURAL JOIN depends on columns that pgdrover does not know; write USING",
             )),
         }
+    }
+
+    /// ON sees the join's own sources and those of blocks around, but no other FROM item: a name
+    /// that one of these has means a source further out.
+    fn on(
+        &mut self,
+        condition: &Expr,
+        own: Range<usize>,
+        restrict: &Restrict,
+        scope: &mut Scope,
+    ) -> Result<(), ClientError> {
+        let others = 0..own.start;
+        let visible: Vec<bool> = scope.sources[others.clone()]
+            .iter_mut()
+            .map(|s| std::mem::replace(&mut s.visible, false))
+            .collect();
+        // Subqueries would see too much without qualification.
+        scope.qualified_only = true;
+        let done = self.filter(condition, scope, own, restrict);
+        scope.qualified_only = false;
+        for (source, visible) in scope.sources[others].iter_mut().zip(visible) {
+            source.visible = visible;
+        }
+        done
     }
 
     /// USING: the column of both sides becomes one.
