@@ -379,8 +379,9 @@ fn effects_on_settings_and_connections() {
         ),
         ("SELECT pg_advisory_xact_lock(1)", Effect::None),
         ("SELECT pg_advisory_unlock_all()", Effect::None),
+        ("SELECT set_config('a.b', 'c', false)", Effect::SetConfig),
         (
-            "SELECT set_config('a.b', 'c', false)",
+            "SELECT coalesce(set_config('a.b', 'c', false), '')",
             Effect::Pin("set_config"),
         ),
         ("COPY n FROM STDIN", Effect::Copy),

@@ -13,6 +13,7 @@ use crate::backend::{Conn, PoolMode, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Checkout, Failure, Held, Progress, Touched, Where, listen, relay, settle};
 use crate::plan::{Access, Effect, Kind, Statement};
+use crate::router::{NoParams, set_configs};
 use crate::sharding::ShardId;
 use crate::topology::FailureReport;
 use crate::wire;
@@ -316,6 +317,20 @@ impl Client {
         }
     }
 
+    fn note_set_config(&mut self, text: &str) {
+        let Some(calls) = set_configs(text, &NoParams) else {
+            // What it set is only known to this server connection.
+            return self.pin("set_config");
+        };
+        for call in calls {
+            let statement = format!("SELECT {}", call.call());
+            self.tx.repeat(&statement);
+            if !call.local {
+                self.gucs.set(&call.name, &statement);
+            }
+        }
+    }
+
     fn note_effect(&mut self, statement: &Statement, text: &str, rolled_back: bool) {
         match &statement.effect {
             Effect::None => {}
@@ -333,6 +348,7 @@ impl Client {
                 self.gucs.set(name, text);
                 self.tx.repeat(text);
             }
+            Effect::SetConfig => self.note_set_config(text),
             Effect::Reset(name) => {
                 self.gucs.reset(name.as_deref());
                 self.tx.repeat(text);
