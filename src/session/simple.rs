@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::client::{Client, End};
+use super::local::aborted;
 use super::run::{Place, Ran};
+use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -53,6 +55,11 @@ impl Client {
                 }
                 Err(error) => self.refuse_query(header, &error).await,
             };
+        }
+        if self.tx == Tx::Failed {
+            // Several statements, and no server that knows of the failed transaction: they must
+            // not run as if there were none.
+            return self.refuse_query(header, &aborted()).await;
         }
         match self.place(&sql, &routed) {
             Ok(place) => self.run_query(header, &sql, &routed, place, started).await,
