@@ -53,11 +53,11 @@ pub struct ShardPools {
 
 impl ShardPools {
     /// The servers to try for one read: usable replicas from the one whose turn it is, then the
-    /// primary.
-    pub fn readers(&self) -> impl Iterator<Item = &Arc<ServerPool>> {
+    /// primary. What does not `count` leaves the turn to the next read.
+    pub fn readers(&self, counts: bool) -> impl Iterator<Item = &Arc<ServerPool>> {
         let mut seen = 0u64;
         self.turns
-            .turn()
+            .turn(counts)
             .filter(move |i| {
                 let bit = 1u64 << (i % 64);
                 let first = seen & bit == 0;

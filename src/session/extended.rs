@@ -59,11 +59,22 @@ fn no_statement(name: &[u8]) -> ClientError {
     ClientError::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
 }
 
+/// What became of a message of a batch.
+pub(super) enum Collected {
+    /// It waits for the batch to run.
+    Yes,
+    /// What was collected must run first.
+    NotYet,
+    /// It cannot be: the client is told, and the rest of the batch is skipped.
+    Refused(ClientError),
+}
+
 impl Client {
     /// Parse, Bind, Describe, Execute or Close: checked, planned, and kept until the batch runs.
-    pub(super) async fn extended(&mut self, header: Header) -> Result<(), End> {
+    /// Not async: most of a batch's messages need no more than this.
+    pub(super) fn collect(&mut self, header: Header) -> Result<Collected, End> {
         if self.batch.renames {
-            return self.run_batch(false).await;
+            return Ok(Collected::NotYet);
         }
         self.batch.started.get_or_insert_with(Instant::now);
         let planned = if self.cluster.is_none() {
@@ -78,19 +89,32 @@ impl Client {
             (_, b'D' | b'C') => self.queue_named(header)?,
             _ => self.queue_execute(header)?,
         };
-        match queued {
+        Ok(match queued {
             Ok(op) => {
                 self.batch.ops.push(op);
                 self.kept += header.total;
                 if self.kept > LONG_BATCH {
-                    self.run_batch(false).await
+                    Collected::NotYet
                 } else {
-                    Ok(())
+                    Collected::Yes
                 }
             }
             // What came before it is answered first, and may change what is wrong with it.
-            Err(_) if self.kept > 0 => self.run_batch(false).await,
-            Err(error) => {
+            Err(_) if self.kept > 0 => Collected::NotYet,
+            Err(error) => Collected::Refused(error),
+        })
+    }
+
+    /// What follows when a message was not just collected.
+    pub(super) async fn collected(
+        &mut self,
+        header: Header,
+        collected: Collected,
+    ) -> Result<(), End> {
+        match collected {
+            Collected::Yes => Ok(()),
+            Collected::NotYet => self.run_batch(false).await,
+            Collected::Refused(error) => {
                 self.drop_frame(header);
                 self.refuse_batch(&error).await
             }
@@ -475,8 +499,10 @@ impl Client {
             shard: None,
             access: Access::Read,
             touches: Touched::Nothing,
+            executes: false,
         };
         for op in ops {
+            place.executes |= op.kind == Kind::Execute;
             if let (Some(a), Some(b)) = (place.shard, op.shard)
                 && a != b
             {

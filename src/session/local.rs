@@ -2,6 +2,7 @@
 //! server has, DISCARD ALL and DEALLOCATE (the statements are pgdrover's), EXPLAIN (ROUTE).
 
 use super::client::{Client, End};
+use super::spelling;
 use super::state::{Prelude, Tx};
 use crate::error::{ClientError, SqlState};
 use crate::plan::{Effect, LocalOp, Plan, Statement};
@@ -39,15 +40,15 @@ impl Client {
             Effect::DiscardAll => true,
             Effect::Deallocate(None) => self.pins.is_empty() && !on_server,
             Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
-            Effect::Begin { .. } => match self.tx {
-                Tx::Idle => alone && self.shard_count() > 1 && self.pins.is_empty(),
-                Tx::Deferred(_) => alone,
+            Effect::Begin { .. } => match (spelling::begin(text), &self.tx) {
+                (Some(_), Tx::Idle) => alone && self.shard_count() > 1 && self.pins.is_empty(),
+                // A second BEGIN warns, but its modes count.
+                (Some(begin), Tx::Deferred(_)) => alone && !begin.modes,
                 _ => false,
             },
-            Effect::Commit => {
-                matches!(self.tx, Tx::Deferred(_)) && !starts_with(text, "prepare") && alone
+            Effect::Commit | Effect::Rollback => {
+                matches!(self.tx, Tx::Deferred(_)) && alone && spelling::end(text).is_some()
             }
-            Effect::Rollback => matches!(self.tx, Tx::Deferred(_)) && alone,
             _ => false,
         }
     }
@@ -115,12 +116,7 @@ impl Client {
     /// Nothing was done in it, so committing and rolling back are the same. AND CHAIN begins the
     /// next transaction as this one was begun.
     fn end_deferred(&mut self, text: &str, tag: &'static str) -> Answer {
-        let words: Vec<String> = text
-            .split_whitespace()
-            .map(str::to_ascii_lowercase)
-            .collect();
-        let chained = words.ends_with(&["and".into(), "chain".into()]);
-        self.gucs.end(tag == "COMMIT");
+        let chained = spelling::end(text) == Some(true);
         if let (true, Tx::Deferred(prelude)) = (chained, &mut self.tx) {
             prelude.statements.truncate(1);
         } else {

@@ -6,7 +6,9 @@ use tracing::warn;
 
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN, transition};
+use super::local::aborted;
 use super::prepared::Prepared;
+use super::spelling;
 use super::startup::plain_strings_only;
 use super::state::{Prelude, Tx};
 use crate::backend::{Conn, PoolMode, Sent};
@@ -35,6 +37,8 @@ pub(super) struct Place {
     pub(super) access: Access,
     /// What it does there.
     pub(super) touches: Touched,
+    /// Whether a statement is executed, and not only parsed or described.
+    pub(super) executes: bool,
 }
 
 /// Why a session in session pooling mode keeps its connections, though nothing compels it yet.
@@ -71,12 +75,8 @@ fn server_lost(failure: &Failure) -> ClientError {
 }
 
 impl Client {
-    /// Leases a connection for `shard`.
-    pub(super) async fn checkout(
-        &mut self,
-        shard: ShardId,
-        access: Access,
-    ) -> Result<Held, ClientError> {
+    /// Leases a connection.
+    pub(super) async fn checkout(&mut self, place: Where) -> Result<Held, ClientError> {
         self.refresh_cluster()?;
         let Some(cluster) = &self.cluster else {
             return Err(ClientError::error(SqlState::INTERNAL_ERROR, "no cluster"));
@@ -87,7 +87,7 @@ impl Client {
             reports: &self.service.reports,
             metrics: &self.served.metrics,
         };
-        checkout.lease(Where { shard, access }).await
+        checkout.lease(place).await
     }
 
     /// Makes `held` a connection on which `place` may run, with the session's settings and the
@@ -104,6 +104,10 @@ impl Client {
         if let Some(held) = &self.held
             && !self.fits(held, place)
         {
+            if self.tx.in_block() && self.status() == b'E' {
+                // Elsewhere it would begin anew, as if nothing had failed.
+                return Err(aborted());
+            }
             self.move_away(place).await?;
         }
         if self.held.is_none() {
@@ -138,7 +142,13 @@ impl Client {
                 (false, Access::Write) => ShardId(0),
                 _ => self.any_shard(),
             });
-        self.checkout(shard, access).await
+        let executes = place.executes;
+        self.checkout(Where {
+            shard,
+            access,
+            executes,
+        })
+        .await
     }
 
     fn fits(&self, held: &Held, place: Place) -> bool {
@@ -334,28 +344,38 @@ impl Client {
     fn note_effect(&mut self, statement: &Statement, text: &str, rolled_back: bool) {
         match &statement.effect {
             Effect::None => {}
+            Effect::Begin { .. } if self.begun.is_some() => self.repeat(text),
+            Effect::Begin { read_only } if self.tx.in_block() => {
+                self.tx.repeat_begin(text, *read_only);
+            }
             Effect::Begin { read_only } => self.begun = Some(Prelude::begin(text, *read_only)),
-            Effect::Commit => self.end_settings(!rolled_back),
-            Effect::Rollback => self.end_settings(false),
-            Effect::Set { local: true, .. } => self.tx.repeat(text),
+            Effect::Commit => {
+                self.end_prelude(text);
+                self.end_settings(!rolled_back);
+            }
+            Effect::Rollback => {
+                self.end_prelude(text);
+                self.end_settings(false);
+            }
+            Effect::Set { local: true, .. } => self.repeat(text),
             Effect::Set {
                 name, value: None, ..
             } => {
                 self.gucs.reset(Some(name));
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::Set { name, .. } => {
                 self.gucs.set(name, text);
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::SetConfig => self.note_set_config(text),
             Effect::Reset(name) => {
                 self.gucs.reset(name.as_deref());
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::TransactionControl => {
                 self.gucs.transaction_control(text);
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::Deallocate(None) => {
                 self.named.clear();
@@ -387,6 +407,26 @@ impl Client {
         }
         self.boundary(&progress).await;
         Ok(Ok(()))
+    }
+
+    /// A statement belongs to the transaction's beginning, which this very text may have made.
+    fn repeat(&mut self, text: &str) {
+        match &mut self.begun {
+            Some(prelude) => prelude.statements.push(text.to_owned()),
+            None => self.tx.repeat(text),
+        }
+    }
+
+    /// A transaction ended. AND CHAIN begins the next one as it was begun itself, without what
+    /// was set in it.
+    fn end_prelude(&mut self, text: &str) {
+        // Unknown spellings are looked at as chained: if they are not, the server says Idle.
+        let chained = spelling::end(text) != Some(false);
+        match &mut self.begun {
+            Some(prelude) if chained => prelude.statements.truncate(1),
+            Some(_) => self.begun = None,
+            None => self.tx.restart(chained),
+        }
     }
 
     /// The server said ReadyForQuery: the transaction's state follows it, and outside a

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::client::{Client, End};
+use super::local::aborted;
 use super::run::{Place, Ran};
+use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -54,6 +56,11 @@ impl Client {
                 Err(error) => self.refuse_query(header, &error).await,
             };
         }
+        if self.tx == Tx::Failed {
+            // Several statements, and no server that knows of the failed transaction: they must
+            // not run as if there were none.
+            return self.refuse_query(header, &aborted()).await;
+        }
         match self.place(&sql, &routed) {
             Ok(place) => self.run_query(header, &sql, &routed, place, started).await,
             Err(error) => self.refuse_query(header, &error).await,
@@ -90,6 +97,7 @@ impl Client {
             shard,
             access,
             touches,
+            executes: true,
         })
     }
 
@@ -227,6 +235,7 @@ impl Client {
             shard: Some(ShardId(0)),
             access: Access::Write,
             touches: Touched::Wrote,
+            executes: true,
         };
         if let Err(error) = self.acquire(place).await {
             return self.refuse_query(header, &error).await;

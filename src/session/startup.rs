@@ -146,7 +146,8 @@ fn hello(stream: Stream, packet: &[u8], mode: ClientTlsMode) -> Startup {
     }
     let decoded = StartupMessage::decode(&mut BytesMut::from(packet), &DecodeContext::default())
         .ok()
-        .flatten();
+        .flatten()
+        .filter(|_| packet.last() == Some(&0));
     let Some(message) = decoded else {
         let text = "invalid startup packet layout".to_owned();
         return refuse(

@@ -15,6 +15,7 @@ use super::raw::Raw;
 pub(crate) struct Setup {
     sections: String,
     listener: String,
+    port: u16,
     users: String,
     database: String,
     shards: String,
@@ -47,7 +48,8 @@ impl Setup {
     fn empty(name: &str) -> Setup {
         Setup {
             sections: String::new(),
-            listener: "host = \"127.0.0.1\"\nport = 0\n".into(),
+            listener: "host = \"127.0.0.1\"\n".into(),
+            port: 0,
             users: String::new(),
             database: name.to_owned(),
             shards: String::new(),
@@ -102,6 +104,12 @@ impl Setup {
         self
     }
 
+    /// Takes this port rather than any that is free.
+    pub(crate) fn port(mut self, port: u16) -> Setup {
+        self.port = port;
+        self
+    }
+
     /// Adds a user by the lines of its section, beside the demo's user.
     pub(crate) fn user(mut self, lines: &str) -> Setup {
         let _ = write!(self.users, "[[users]]\n{lines}\n\n");
@@ -113,13 +121,14 @@ impl Setup {
         let Setup {
             sections,
             listener,
+            port,
             users,
             database,
             shards,
         } = self;
         let (user, password) = (demo::USER, demo::PASSWORD);
         format!(
-            "[listener]\n{listener}\n[http]\naddress = \"\"\n\n{sections}\
+            "[listener]\nport = {port}\n{listener}\n[http]\naddress = \"\"\n\n{sections}\
              [[users]]\nname = \"{user}\"\npassword = \"{password}\"\n\n{users}\
              [[databases]]\nname = \"{database}\"\n\n[databases.sharding]\n\
              function = \"modulo\"\nkey_column = \"key\"\nkey_type = \"bigint\"\n\n\
@@ -129,9 +138,10 @@ impl Setup {
 
     /// The configuration, checked.
     pub(crate) fn config(&self) -> Config {
-        let no_file = |_: &std::path::Path| Err(std::io::Error::other("no files here"));
         let text = self.toml();
-        match config::parse(&text, "test.toml", &|_| None, &no_file) {
+        match config::parse(&text, "test.toml", &|_| None, &|f| {
+            std::fs::read_to_string(f)
+        }) {
             Ok(config) => config,
             Err(errors) => panic!("{errors}\n{text}"),
         }
