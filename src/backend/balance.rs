@@ -1,5 +1,6 @@
 //! Which replica takes the next read: weighted round robin.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A fixed schedule in which each member appears as often as its weight, spread evenly, and a
@@ -7,15 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     schedule: Vec<usize>,
-    next: AtomicUsize,
+    next: Arc<AtomicUsize>,
 }
 
 impl RoundRobin {
-    /// Over members with these weights; a weight of 0 takes no part.
-    pub(super) fn new(weights: &[u32]) -> Self {
+    /// Over members with these weights; a weight of 0 takes no part. It goes on where `before`
+    /// is, so that a change of the topology does not favour the first member.
+    pub(super) fn new(weights: &[u32], before: Option<&RoundRobin>) -> Self {
         RoundRobin {
             schedule: schedule(weights),
-            next: AtomicUsize::new(0),
+            next: before.map(|b| b.next.clone()).unwrap_or_default(),
         }
     }
 
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     fn first_turns(weights: &[u32], n: usize) -> Vec<usize> {
-        let rr = RoundRobin::new(weights);
+        let rr = RoundRobin::new(weights, None);
         (0..n).filter_map(|_| rr.turn(true).next()).collect()
     }
 
@@ -89,14 +91,24 @@ mod tests {
 
     #[test]
     fn what_does_not_count_leaves_the_turn_to_the_next() {
-        let rr = RoundRobin::new(&[1, 1]);
+        let rr = RoundRobin::new(&[1, 1], None);
         let turns = [false, true, false, true].map(|counts| rr.turn(counts).next());
         assert_eq!(turns, [Some(0), Some(0), Some(1), Some(1)]);
     }
 
     #[test]
+    fn a_new_topology_goes_on_where_the_last_was() {
+        let old = RoundRobin::new(&[1, 1], None);
+        assert_eq!(old.turn(true).next(), Some(0));
+        let new = RoundRobin::new(&[1, 1], Some(&old));
+        assert_eq!(new.turn(true).next(), Some(1));
+        // Sessions that have not noticed yet share the turns.
+        assert_eq!(old.turn(true).next(), Some(0));
+    }
+
+    #[test]
     fn every_member_is_tried_in_one_turn() {
-        let rr = RoundRobin::new(&[1, 2]);
+        let rr = RoundRobin::new(&[1, 2], None);
         let all: std::collections::BTreeSet<_> = rr.turn(true).collect();
         assert_eq!(all.into_iter().collect::<Vec<_>>(), [0, 1]);
     }
