@@ -59,6 +59,13 @@ fn no_statement(name: &[u8]) -> ClientError {
     ClientError::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
 }
 
+fn too_many_values(n: usize) -> ClientError {
+    ClientError::error(
+        SqlState::PROTOCOL_VIOLATION,
+        format!("bind message supplies {n} parameters, but prepared statement requires 0"),
+    )
+}
+
 impl Client {
     /// Parse, Bind, Describe, Execute or Close: checked, planned, and kept until the batch runs.
     pub(super) async fn extended(&mut self, header: Header) -> Result<(), End> {
@@ -407,7 +414,8 @@ impl Client {
     }
 
     async fn run_local(&mut self, op: &Op) -> Result<(), End> {
-        let out = &mut self.port.output;
+        let Client { port, .. } = self;
+        let out = &mut port.output;
         let statement = op
             .statement
             .as_ref()
@@ -416,7 +424,14 @@ impl Client {
             statement.is_some_and(|(_, s)| matches!(s.plan, Plan::Local(LocalOp::ExplainRoute(_))));
         match op.kind {
             Kind::Parse => wire::empty_message(out, b'1'),
-            Kind::Bind => wire::empty_message(out, b'2'),
+            Kind::Bind => {
+                let body = &port.input.bytes()[op.at + 5..op.at + op.total];
+                let n = BindView::new(body).map_or(0, |view| view.len());
+                if n > 0 && !explains {
+                    return self.refuse_batch(&too_many_values(n)).await;
+                }
+                wire::empty_message(out, b'2');
+            }
             Kind::CloseStatement | Kind::ClosePortal => wire::empty_message(out, b'3'),
             Kind::DescribeStatement | Kind::DescribePortal => {
                 if op.kind == Kind::DescribeStatement {
