@@ -69,6 +69,13 @@ pub(super) enum Collected {
     Refused(ClientError),
 }
 
+fn too_many_values(n: usize) -> ClientError {
+    ClientError::error(
+        SqlState::PROTOCOL_VIOLATION,
+        format!("bind message supplies {n} parameters, but prepared statement requires 0"),
+    )
+}
+
 impl Client {
     /// Parse, Bind, Describe, Execute or Close: checked, planned, and kept until the batch runs.
     /// Not async: most of a batch's messages need no more than this.
@@ -457,7 +464,8 @@ impl Client {
     }
 
     async fn run_local(&mut self, op: &Op) -> Result<(), End> {
-        let out = &mut self.port.output;
+        let Client { port, .. } = self;
+        let out = &mut port.output;
         let statement = op
             .statement
             .as_ref()
@@ -466,7 +474,14 @@ impl Client {
             statement.is_some_and(|(_, s)| matches!(s.plan, Plan::Local(LocalOp::ExplainRoute(_))));
         match op.kind {
             Kind::Parse => wire::empty_message(out, b'1'),
-            Kind::Bind => wire::empty_message(out, b'2'),
+            Kind::Bind => {
+                let body = &port.input.bytes()[op.at + 5..op.at + op.total];
+                let n = BindView::new(body).map_or(0, |view| view.len());
+                if n > 0 && !explains {
+                    return self.refuse_batch(&too_many_values(n)).await;
+                }
+                wire::empty_message(out, b'2');
+            }
             Kind::CloseStatement | Kind::ClosePortal => wire::empty_message(out, b'3'),
             Kind::DescribeStatement | Kind::DescribePortal => {
                 if op.kind == Kind::DescribeStatement {

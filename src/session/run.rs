@@ -65,6 +65,15 @@ async fn run_aside(conn: &mut Conn, text: &str) -> Result<(), ClientError> {
     progress.error.map_or(Ok(()), Err)
 }
 
+/// Makes the transaction on a connection fail. Leaves its statements and portals alone.
+async fn fail_aside(conn: &mut Conn) -> Result<(), Failure> {
+    wire::execute(&mut conn.port.output, "refused by pgdrover");
+    conn.ledger.sent(Sent::Execute, false);
+    wire::empty_message(&mut conn.port.output, b'S');
+    conn.ledger.sent(Sent::Sync, false);
+    settle(conn, &mut Progress::default()).await
+}
+
 fn server_lost(failure: &Failure) -> ClientError {
     ClientError::error(
         SqlState::CONNECTION_FAILURE,
@@ -107,7 +116,7 @@ impl Client {
             && !self.fits(held, place)
         {
             if self.tx.in_block() && self.status() == b'E' {
-                // Elsewhere it would begin anew, as if nothing had failed.
+                // Elsewhere it would be a fresh transaction, which would let the statement pass.
                 return Err(aborted());
             }
             self.move_away(place).await?;
@@ -260,6 +269,9 @@ impl Client {
                 conn.ledger.sent(Sent::Query, false);
             } else {
                 run_aside(conn, &script).await?;
+                if prelude.failed {
+                    fail_aside(conn).await.map_err(|f| server_lost(&f))?;
+                }
             }
             self.tx.opened();
         }
@@ -567,12 +579,7 @@ impl Client {
         {
             let conn = held.lease.conn();
             if conn.status != b'E' {
-                // Fails in every transaction, and leaves its statements and portals alone.
-                wire::execute(&mut conn.port.output, "refused by pgdrover");
-                conn.ledger.sent(Sent::Execute, false);
-                wire::empty_message(&mut conn.port.output, b'S');
-                conn.ledger.sent(Sent::Sync, false);
-                if let Err(failure) = settle(conn, &mut Progress::default()).await {
+                if let Err(failure) = fail_aside(conn).await {
                     let told = self.lost(failure, &Progress::default(), false).await?;
                     wire::error_response(&mut self.port.output, &told);
                     return Ok(());

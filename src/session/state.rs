@@ -18,6 +18,8 @@ pub(super) struct Prelude {
     pub statements: Vec<String>,
     /// Whether it declared itself READ ONLY, so that a replica may serve it.
     pub read_only: bool,
+    /// Whether the transaction has failed already, and must be failed on a server too.
+    pub failed: bool,
 }
 
 impl Prelude {
@@ -26,6 +28,15 @@ impl Prelude {
         Prelude {
             statements: vec![statement.trim_end_matches([';', ' ', '\n']).to_owned()],
             read_only,
+            failed: false,
+        }
+    }
+
+    /// A transaction that is to begin as a failed one.
+    pub(super) fn failed() -> Self {
+        Prelude {
+            failed: true,
+            ..Prelude::begin("BEGIN", false)
         }
     }
 
@@ -38,7 +49,8 @@ impl Prelude {
             "begin work",
             "start transaction",
         ];
-        self.statements.len() == 1
+        !self.failed
+            && self.statements.len() == 1
             && plain.contains(&self.statements[0].trim().to_ascii_lowercase().as_str())
     }
 
