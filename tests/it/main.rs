@@ -9,6 +9,7 @@ mod demo;
 mod drivers;
 mod router;
 mod session_auth;
+mod session_block;
 mod session_cancel;
 mod session_lost;
 mod session_pool;
