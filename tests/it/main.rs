@@ -10,6 +10,7 @@ mod drivers;
 mod replica_loss;
 mod router;
 mod session_auth;
+mod session_block;
 mod session_cancel;
 mod session_lost;
 mod session_pool;
