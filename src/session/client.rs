@@ -105,7 +105,7 @@ impl Client {
             tx: Tx::Idle,
             held: None,
             pins: Vec::new(),
-            pinned: session_mode.then_some(super::run::SESSION_MODE),
+            pinned: session_mode.then_some(super::hold::SESSION_MODE),
             named: HashMap::default(),
             unnamed: None,
             unnamed_there: None,
@@ -170,7 +170,7 @@ impl Client {
         let mut held = self
             .checkout(self.any_shard(), crate::plan::Access::Read)
             .await?;
-        super::run::apply_settings(held.lease.conn(), &script).await?;
+        super::hold::apply_settings(held.lease.conn(), &script).await?;
         let parameters: Parameters = held
             .lease
             .conn()
