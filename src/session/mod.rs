@@ -17,6 +17,7 @@ mod service;
 mod simple;
 mod startup;
 mod state;
+mod words;
 
 pub use auth::Secret;
 pub use registry::Registry;
