@@ -13,7 +13,6 @@ use super::local::{EXPLAIN_COLUMN, aborted};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
-use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -206,7 +205,7 @@ impl Client {
     fn checked(&mut self, op: Op) -> Result<Op, ClientError> {
         let failed = match op.kind {
             Kind::Parse => self.tx.in_block() && self.status() == b'E',
-            _ => self.tx == Tx::Failed,
+            _ => self.tx.is_failed(),
         };
         let decided = self.batch.ops.iter().all(|op| op.kind != Kind::Execute);
         let ends = op
@@ -215,7 +214,7 @@ impl Client {
             .and_then(|s| s.routed.shape.statements.first())
             .is_none_or(|s| {
                 // ROLLBACK TO is among these; which of them it lets pass, the server knows.
-                let steps = s.effect == Effect::TransactionControl && self.tx != Tx::Failed;
+                let steps = s.effect == Effect::TransactionControl && !self.tx.is_failed();
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
                     || steps

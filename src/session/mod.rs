@@ -20,6 +20,7 @@ mod simple;
 mod spelling;
 mod startup;
 mod state;
+mod words;
 
 pub use auth::Secret;
 pub use registry::Registry;

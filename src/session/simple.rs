@@ -56,7 +56,7 @@ impl Client {
                 Err(error) => self.refuse_query(header, &error).await,
             };
         }
-        if self.tx == Tx::Failed
+        if self.tx.is_failed()
             && let Err(error) = self.revive(&routed.shape.statements)
         {
             return self.refuse_query(header, &error).await;
@@ -135,7 +135,7 @@ impl Client {
         let ends = matches!(first, Some(Effect::Commit | Effect::Rollback));
         if let Some(error) = self.untold.take() {
             if first == Some(&Effect::Commit) {
-                self.tx = Tx::Idle;
+                self.tx.end(false);
             }
             if first != Some(&Effect::Rollback) {
                 return Err(error);
@@ -241,7 +241,7 @@ impl Client {
         if let Err(error) = self.refresh_cluster() {
             return self.refuse_query(header, &error).await;
         }
-        if self.tx == Tx::Failed {
+        if self.tx.is_failed() {
             return self.refuse_query(header, &aborted()).await;
         }
         if self.shard_count() > 1 {
