@@ -35,12 +35,8 @@ async fn give_back(mut held: Held) {
 }
 
 impl Client {
-    /// Leases a connection for `shard`.
-    pub(super) async fn checkout(
-        &mut self,
-        shard: ShardId,
-        access: Access,
-    ) -> Result<Held, ClientError> {
+    /// Leases a connection.
+    pub(super) async fn checkout(&mut self, place: Where) -> Result<Held, ClientError> {
         self.refresh_cluster()?;
         let Some(cluster) = &self.cluster else {
             return Err(ClientError::error(SqlState::INTERNAL_ERROR, "no cluster"));
@@ -51,7 +47,7 @@ impl Client {
             reports: &self.service.reports,
             metrics: &self.served.metrics,
         };
-        checkout.lease(Where { shard, access }).await
+        checkout.lease(place).await
     }
 
     /// Makes `held` a connection on which `place` may run, with the session's settings and the
@@ -106,7 +102,13 @@ impl Client {
                 (false, Access::Write) => ShardId(0),
                 _ => self.any_shard(),
             });
-        self.checkout(shard, access).await
+        let executes = place.executes;
+        self.checkout(Where {
+            shard,
+            access,
+            executes,
+        })
+        .await
     }
 
     fn fits(&self, held: &Held, place: Place) -> bool {

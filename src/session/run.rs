@@ -32,6 +32,8 @@ pub(super) struct Place {
     pub(super) access: Access,
     /// What it does there.
     pub(super) touches: Touched,
+    /// Whether a statement is executed, and not only parsed or described.
+    pub(super) executes: bool,
 }
 
 impl Client {
