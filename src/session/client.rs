@@ -106,7 +106,7 @@ impl Client {
             tx: Tx::Idle,
             held: None,
             pins: Vec::new(),
-            pinned: session_mode.then_some(super::run::SESSION_MODE),
+            pinned: session_mode.then_some(super::hold::SESSION_MODE),
             named: HashMap::default(),
             unnamed: None,
             unnamed_there: None,
@@ -174,7 +174,7 @@ impl Client {
             executes: false,
         };
         let mut held = self.checkout(place).await?;
-        super::run::apply_settings(held.lease.conn(), &script).await?;
+        super::hold::apply_settings(held.lease.conn(), &script).await?;
         let parameters: Parameters = held
             .lease
             .conn()

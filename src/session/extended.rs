@@ -13,7 +13,6 @@ use super::local::{EXPLAIN_COLUMN, aborted};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
-use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -67,6 +66,13 @@ pub(super) enum Collected {
     NotYet,
     /// It cannot be: the client is told, and the rest of the batch is skipped.
     Refused(ClientError),
+}
+
+fn too_many_values(n: usize) -> ClientError {
+    ClientError::error(
+        SqlState::PROTOCOL_VIOLATION,
+        format!("bind message supplies {n} parameters, but prepared statement requires 0"),
+    )
 }
 
 impl Client {
@@ -199,7 +205,7 @@ impl Client {
     fn checked(&mut self, op: Op) -> Result<Op, ClientError> {
         let failed = match op.kind {
             Kind::Parse => self.tx.in_block() && self.status() == b'E',
-            _ => self.tx == Tx::Failed,
+            _ => self.tx.is_failed(),
         };
         let decided = self.batch.ops.iter().all(|op| op.kind != Kind::Execute);
         let ends = op
@@ -208,7 +214,7 @@ impl Client {
             .and_then(|s| s.routed.shape.statements.first())
             .is_none_or(|s| {
                 // ROLLBACK TO is among these; which of them it lets pass, the server knows.
-                let steps = s.effect == Effect::TransactionControl && self.tx != Tx::Failed;
+                let steps = s.effect == Effect::TransactionControl && !self.tx.is_failed();
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
                     || steps
@@ -457,7 +463,8 @@ impl Client {
     }
 
     async fn run_local(&mut self, op: &Op) -> Result<(), End> {
-        let out = &mut self.port.output;
+        let Client { port, .. } = self;
+        let out = &mut port.output;
         let statement = op
             .statement
             .as_ref()
@@ -466,7 +473,14 @@ impl Client {
             statement.is_some_and(|(_, s)| matches!(s.plan, Plan::Local(LocalOp::ExplainRoute(_))));
         match op.kind {
             Kind::Parse => wire::empty_message(out, b'1'),
-            Kind::Bind => wire::empty_message(out, b'2'),
+            Kind::Bind => {
+                let body = &port.input.bytes()[op.at + 5..op.at + op.total];
+                let n = BindView::new(body).map_or(0, |view| view.len());
+                if n > 0 && !explains {
+                    return self.refuse_batch(&too_many_values(n)).await;
+                }
+                wire::empty_message(out, b'2');
+            }
             Kind::CloseStatement | Kind::ClosePortal => wire::empty_message(out, b'3'),
             Kind::DescribeStatement | Kind::DescribePortal => {
                 if op.kind == Kind::DescribeStatement {

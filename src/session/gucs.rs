@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::words::words;
+
 /// One change inside a transaction.
 #[derive(Clone, Debug, PartialEq)]
 enum Change {
@@ -88,11 +90,7 @@ impl Gucs {
 
     /// The client ran SAVEPOINT, RELEASE or ROLLBACK TO: `text` is the statement.
     pub(super) fn transaction_control(&mut self, text: &str) {
-        let text = without_comments(text);
-        let mut words = text
-            .split(|c: char| c.is_whitespace() || c == ';')
-            .filter(|w| !w.is_empty())
-            .map(str::to_ascii_lowercase);
+        let mut words = words(text).into_iter();
         let first = words.next().unwrap_or_default();
         let noise = ["work", "transaction", "to", "savepoint"];
         let Some(name) = words.find(|w| !noise.contains(&w.as_str())) else {
@@ -194,52 +192,6 @@ fn set_config(name: &str, value: &str) -> String {
         quote(name),
         quote(value)
     )
-}
-
-/// The text with a space in place of each comment. Only for statements without string literals.
-fn without_comments(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['-', '/']) {
-        let (before, comment) = rest.split_at(at);
-        out.push_str(before);
-        let end = if comment.starts_with("--") {
-            comment.find('\n').unwrap_or(comment.len())
-        } else if comment.starts_with("/*") {
-            block_comment(comment)
-        } else {
-            out.push_str(&comment[..1]);
-            rest = &comment[1..];
-            continue;
-        };
-        out.push(' ');
-        rest = &comment[end..];
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Where a block comment ends; they nest.
-fn block_comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while at < text.len() {
-        let step = match text.get(at..at + 2) {
-            Some("/*") => {
-                depth += 1;
-                2
-            }
-            Some("*/") => {
-                depth -= 1;
-                2
-            }
-            _ => 1,
-        };
-        at += step;
-        if depth == 0 {
-            return at;
-        }
-    }
-    text.len()
 }
 
 /// An SQL string literal that means the same whatever `standard_conforming_strings` is.

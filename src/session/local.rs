@@ -4,6 +4,7 @@
 use super::client::{Client, End};
 use super::spelling;
 use super::state::{Prelude, Tx};
+use super::words::words;
 use crate::error::{ClientError, SqlState};
 use crate::plan::{Effect, LocalOp, Plan, Statement};
 use crate::router::Params;
@@ -29,7 +30,7 @@ impl Client {
     /// Whether pgdrover answers the statement by itself, given where the session stands. With
     /// `alone` false the statement travels with others that need a server, and so does a BEGIN.
     pub(super) fn is_local(&self, statement: &Statement, text: &str, alone: bool) -> bool {
-        if self.tx == Tx::Failed {
+        if self.tx.is_failed() {
             return true;
         }
         if matches!(statement.plan, Plan::Local(_)) {
@@ -41,7 +42,10 @@ impl Client {
             Effect::Deallocate(None) => self.pins.is_empty() && !on_server,
             Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
             Effect::Begin { .. } => match (spelling::begin(text), &self.tx) {
-                (Some(_), Tx::Idle) => alone && self.shard_count() > 1 && self.pins.is_empty(),
+                // In an open batch it takes what the batch did into the transaction.
+                (Some(_), Tx::Idle) => {
+                    alone && self.shard_count() > 1 && self.pins.is_empty() && !self.batch_open
+                }
                 // A second BEGIN warns, but its modes count.
                 (Some(begin), Tx::Deferred(_)) => alone && !begin.modes,
                 _ => false,
@@ -60,8 +64,8 @@ impl Client {
         text: &str,
         params: &(dyn Params + Sync),
     ) -> Result<Answer, ClientError> {
-        if self.tx == Tx::Failed {
-            return self.answer_failed(statement);
+        if self.tx.is_failed() {
+            return self.answer_failed(statement, text);
         }
         match (&statement.plan, &statement.effect) {
             (Plan::Local(LocalOp::Empty), _) => Ok(Answer::Empty),
@@ -116,21 +120,17 @@ impl Client {
     /// Nothing was done in it, so committing and rolling back are the same. AND CHAIN begins the
     /// next transaction as this one was begun.
     fn end_deferred(&mut self, text: &str, tag: &'static str) -> Answer {
-        let chained = spelling::end(text) == Some(true);
-        if let (true, Tx::Deferred(prelude)) = (chained, &mut self.tx) {
-            prelude.statements.truncate(1);
-        } else {
-            self.tx = Tx::Idle;
-        }
+        self.gucs.end(tag == "COMMIT");
+        self.tx.end(chains(text));
         Answer::Tag(tag)
     }
 
-    fn answer_failed(&mut self, statement: &Statement) -> Result<Answer, ClientError> {
+    fn answer_failed(&mut self, statement: &Statement, text: &str) -> Result<Answer, ClientError> {
         let commits = statement.effect == Effect::Commit;
         let ends = commits || statement.effect == Effect::Rollback;
         let untold = self.untold.take();
         if ends {
-            self.tx = Tx::Idle;
+            self.tx.end(untold.is_none() && chains(text));
             self.gucs.end(false);
         }
         match untold {
@@ -206,7 +206,10 @@ pub(super) fn aborted() -> ClientError {
 }
 
 fn starts_with(text: &str, word: &str) -> bool {
-    text.trim_start()
-        .get(..word.len())
-        .is_some_and(|head| head.eq_ignore_ascii_case(word))
+    words(text).first().is_some_and(|first| first == word)
+}
+
+/// Whether COMMIT or ROLLBACK says AND CHAIN.
+fn chains(text: &str) -> bool {
+    words(text).ends_with(&["and".into(), "chain".into()])
 }

@@ -9,7 +9,9 @@ mod batch;
 mod client;
 mod extended;
 mod gucs;
+mod hold;
 mod local;
+mod lost;
 mod prepared;
 mod registry;
 mod run;
@@ -18,6 +20,7 @@ mod simple;
 mod spelling;
 mod startup;
 mod state;
+mod words;
 
 pub use auth::Secret;
 pub use registry::Registry;

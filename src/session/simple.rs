@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::client::{Client, End};
 use super::local::aborted;
 use super::run::{Place, Ran};
-use super::state::Tx;
+use super::state::{Prelude, Tx};
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
-use crate::plan::{Access, Decision, Effect, Kind};
+use crate::plan::{Access, Decision, Effect, Kind, Statement};
 use crate::router::{NoParams, Routed};
 use crate::sharding::{KeyType, ShardId};
 use crate::wire::{self, Header};
@@ -56,10 +56,10 @@ impl Client {
                 Err(error) => self.refuse_query(header, &error).await,
             };
         }
-        if self.tx == Tx::Failed {
-            // Several statements, and no server that knows of the failed transaction: they must
-            // not run as if there were none.
-            return self.refuse_query(header, &aborted()).await;
+        if self.tx.is_failed()
+            && let Err(error) = self.revive(&routed.shape.statements)
+        {
+            return self.refuse_query(header, &error).await;
         }
         match self.place(&sql, &routed) {
             Ok(place) => self.run_query(header, &sql, &routed, place, started).await,
@@ -127,6 +127,26 @@ impl Client {
     fn hashes_foreign_text(&self) -> bool {
         let schema = self.served.router.schema();
         schema.shards > 1 && schema.key_type == KeyType::Text && !self.gucs.is_utf8()
+    }
+
+    /// Several statements in a transaction that failed and that no server has. If the first ends
+    /// it, the others may run: a server gets a failed transaction of its own to judge that.
+    fn revive(&mut self, statements: &[Statement]) -> Result<(), ClientError> {
+        let first = statements.first().map(|s| &s.effect);
+        let ends = matches!(first, Some(Effect::Commit | Effect::Rollback));
+        if let Some(error) = self.untold.take() {
+            if first == Some(&Effect::Commit) {
+                self.tx.end(false);
+            }
+            if first != Some(&Effect::Rollback) {
+                return Err(error);
+            }
+        }
+        if !ends {
+            return Err(aborted());
+        }
+        self.tx = Tx::Deferred(Prelude::failed());
+        Ok(())
     }
 
     async fn run_query(
@@ -221,6 +241,9 @@ impl Client {
     pub(super) async fn function_call(&mut self, header: Header) -> Result<(), End> {
         if let Err(error) = self.refresh_cluster() {
             return self.refuse_query(header, &error).await;
+        }
+        if self.tx.is_failed() {
+            return self.refuse_query(header, &aborted()).await;
         }
         if self.shard_count() > 1 {
             let error = ClientError::error(

@@ -18,6 +18,8 @@ pub(super) struct Prelude {
     pub statements: Vec<String>,
     /// Whether it declared itself READ ONLY, so that a replica may serve it.
     pub read_only: bool,
+    /// Whether the transaction has failed already, and must be failed on a server too.
+    pub failed: bool,
 }
 
 impl Prelude {
@@ -26,6 +28,15 @@ impl Prelude {
         Prelude {
             statements: vec![statement.trim_end_matches([';', ' ', '\n']).to_owned()],
             read_only,
+            failed: false,
+        }
+    }
+
+    /// A transaction that is to begin as a failed one.
+    pub(super) fn failed() -> Self {
+        Prelude {
+            failed: true,
+            ..Prelude::begin("BEGIN", false)
         }
     }
 
@@ -38,7 +49,8 @@ impl Prelude {
             "begin work",
             "start transaction",
         ];
-        self.statements.len() == 1
+        !self.failed
+            && self.statements.len() == 1
             && plain.contains(&self.statements[0].trim().to_ascii_lowercase().as_str())
     }
 
@@ -59,8 +71,8 @@ pub(super) enum Tx {
     Deferred(Prelude),
     /// A server has it. The prelude is what would begin it elsewhere.
     Open(Prelude),
-    /// It failed and no server has it: only ROLLBACK helps.
-    Failed,
+    /// It failed and no server has it: only ROLLBACK helps. The prelude is what began it.
+    Failed(Prelude),
 }
 
 impl Tx {
@@ -71,7 +83,7 @@ impl Tx {
             Tx::Idle => b'I',
             Tx::Deferred(_) => b'T',
             Tx::Open(_) => open,
-            Tx::Failed => b'E',
+            Tx::Failed(_) => b'E',
         }
     }
 
@@ -97,7 +109,7 @@ impl Tx {
         match (status, &*self) {
             (b'I', _) => *self = Tx::Idle,
             (_, Tx::Open(_)) => {}
-            _ => *self = Tx::Open(begun.unwrap_or_default()),
+            _ => *self = Tx::Open(begun.unwrap_or_else(|| Prelude::begin("BEGIN", false))),
         }
     }
 
@@ -133,9 +145,26 @@ impl Tx {
 
     /// pgdrover refused a statement, or the server was lost: the block, if any, has failed.
     pub(super) fn fail(&mut self) {
-        if self.in_block() {
-            *self = Tx::Failed;
+        if let Tx::Deferred(prelude) | Tx::Open(prelude) = self {
+            *self = Tx::Failed(std::mem::take(prelude));
         }
+    }
+
+    /// Whether it failed and no server has it.
+    pub(super) fn is_failed(&self) -> bool {
+        matches!(self, Tx::Failed(_))
+    }
+
+    /// COMMIT or ROLLBACK of a block that no server has. With `chain` the next one begins as it
+    /// had begun.
+    pub(super) fn end(&mut self, chain: bool) {
+        *self = match std::mem::take(self) {
+            Tx::Deferred(mut prelude) | Tx::Failed(mut prelude) if chain => {
+                prelude.statements.truncate(1);
+                Tx::Deferred(prelude)
+            }
+            _ => Tx::Idle,
+        };
     }
 }
 
@@ -171,9 +200,13 @@ mod tests {
         let mut tx = Tx::Idle;
         tx.fail();
         assert_eq!(tx, Tx::Idle);
-        tx = Tx::Deferred(Prelude::default());
+        tx = Tx::Deferred(Prelude::begin("BEGIN READ ONLY", true));
         tx.fail();
         assert_eq!(tx.status(b'?'), b'E');
+        tx.end(true);
+        assert_eq!(tx, Tx::Deferred(Prelude::begin("BEGIN READ ONLY", true)));
+        tx.end(false);
+        assert_eq!(tx, Tx::Idle);
     }
 
     #[test]

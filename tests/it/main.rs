@@ -2,6 +2,8 @@
 
 // A test that cannot go on fails, helpers included.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Tables of scripts are long and yet one thing each.
+#![allow(clippy::too_many_lines)]
 
 mod backend_fake;
 mod config;
@@ -10,6 +12,7 @@ mod drivers;
 mod replica_loss;
 mod router;
 mod session_auth;
+mod session_block;
 mod session_cancel;
 mod session_lost;
 mod session_pool;

@@ -10,6 +10,66 @@ use crate::support::say::*;
 const SETUP: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);";
 const RESET: &str = "TRUNCATE t; INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 5) g;";
 
+/// The same on three shards: what names the table concerns one key, so that one shard.
+const SHARDED: &str = "CREATE TABLE items (key bigint, id int, v text, PRIMARY KEY (key, id));";
+const SHARDED_RESET: &str = "TRUNCATE items; \
+    INSERT INTO items SELECT 4, g, 'v' || g FROM generate_series(1, 5) g;";
+
+/// What scripts are made of.
+#[derive(Clone, Copy)]
+struct Words {
+    /// Statements without parameters.
+    statements: &'static [&'static str],
+    /// Texts for the simple protocol alone.
+    texts: &'static [&'static str],
+    /// Data for `COPY t FROM STDIN`.
+    copies: &'static [&'static str],
+}
+
+const ONE_SHARD: Words = Words {
+    statements: STATEMENTS,
+    texts: TEXTS,
+    copies: COPIES,
+};
+
+const THREE_SHARDS: Words = Words {
+    statements: &[
+        "SELECT 1",
+        "SELECT count(*) FROM items WHERE key = 4",
+        "SELECT id, v FROM items WHERE key = 4 ORDER BY id",
+        "SELECT 1/0",
+        "INSERT INTO items (key, id, v) VALUES (4, 6, 'n')",
+        "DELETE FROM items WHERE key = 4 AND id > 5",
+        "BEGIN",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "START TRANSACTION READ ONLY",
+        "COMMIT",
+        "ROLLBACK",
+        "COMMIT AND CHAIN",
+        "SAVEPOINT s",
+        "SAVEPOINT u",
+        "ROLLBACK TO s",
+        "RELEASE s",
+        "SET work_mem = '1MB'",
+        "SET LOCAL work_mem = '3MB'",
+        "RESET work_mem",
+        "SHOW work_mem",
+        "SHOW transaction_isolation",
+        "SHOW transaction_read_only",
+        "SET TRANSACTION READ ONLY",
+    ],
+    texts: &[
+        "SELECT 1; SELECT 2",
+        "BEGIN; SET work_mem = '4MB'; COMMIT; SELECT 1/0",
+        "BEGIN; SET work_mem = '5MB'; ROLLBACK; SHOW work_mem",
+        "BEGIN; INSERT INTO items (key, id) VALUES (4, 50)",
+        "COMMIT; BEGIN",
+        "SAVEPOINT s; SET work_mem = '7MB'; ROLLBACK TO s",
+        "",
+    ],
+    copies: &[],
+};
+
 /// Statements without parameters. No two sessions of one script share anything but the table.
 const STATEMENTS: &[&str] = &[
     "SELECT 1",
@@ -65,19 +125,18 @@ fn name() -> impl Strategy<Value = &'static str> {
     select(&["", "a", "b"][..])
 }
 
-fn statement() -> impl Strategy<Value = &'static str> {
-    select(STATEMENTS)
-}
-
 /// A name by which a portal may be executed more than once.
 fn portal() -> impl Strategy<Value = &'static str> {
     select(&["a", "b"][..])
 }
 
 /// One message, or a few that only make sense together.
-fn message() -> impl Strategy<Value = Vec<u8>> {
-    let copy = (select(COPIES), any::<bool>(), any::<bool>());
-    let copy = copy.prop_map(|(data, fail, simple)| {
+fn message(words: Words) -> impl Strategy<Value = Vec<u8>> {
+    let statement = || select(words.statements);
+    let none = words.copies.is_empty();
+    let copies = if none { &[""] } else { words.copies };
+    let copy = (select(copies), any::<bool>(), any::<bool>());
+    let copy = copy.prop_map(move |(data, fail, simple)| {
         let begin = match simple {
             true => query("COPY t FROM STDIN"),
             false => extended("COPY t FROM STDIN", &[]),
@@ -87,7 +146,10 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         } else {
             copy_done()
         };
-        [begin, copy_data(data), end].concat()
+        match none {
+            true => Vec::new(),
+            false => [begin, copy_data(data), end].concat(),
+        }
     });
     prop_oneof![
         4 => statement().prop_map(query),
@@ -95,7 +157,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         // Inside a batch it is refused, or not, by rules finer than pgdrover's.
         1 => Just([sync(), query("DISCARD ALL")].concat()),
         1 => select(LOCAL).prop_map(|sql| extended(sql, &[])),
-        2 => select(TEXTS).prop_map(query),
+        2 => select(words.texts).prop_map(query),
         6 => statement().prop_map(|sql| extended(sql, &[])),
         1 => Just(extended("SELECT nothing", &[])),
         4 => (name(), statement()).prop_map(|(name, sql)| parse(name, sql)),
@@ -114,7 +176,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn script() -> impl Strategy<Value = Vec<Step>> {
+fn script(words: Words) -> impl Strategy<Value = Vec<Step>> {
     let fenced = |messages: Vec<Vec<u8>>| {
         let fence = [sync(), query(&format!("SELECT '{FENCE}'"))].concat();
         // In a failed transaction the fence itself fails: out of it first.
@@ -124,14 +186,29 @@ fn script() -> impl Strategy<Value = Vec<Step>> {
             Until::Fence,
         )
     };
-    let step = prop::collection::vec(message(), 1..12).prop_map(fenced);
+    let step = prop::collection::vec(message(words), 1..12).prop_map(fenced);
     prop::collection::vec(step, 1..4)
 }
 
 #[test]
 fn random_scripts_are_answered_the_same() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let pair = runtime.block_on(Pair::new(SETUP, "[pool]\nmax_prepared_statements = 2"));
+    let pair = runtime.block_on(Pair::new(SETUP, SECTIONS));
+    compare(&runtime, &pair, RESET, ONE_SHARD);
+}
+
+/// Where a transaction begins is only known with its first statement that names a key: until then
+/// it may have to move, and nobody must notice.
+#[test]
+fn random_scripts_on_three_shards_are_answered_the_same() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let pair = runtime.block_on(Pair::sharded(SHARDED, SECTIONS));
+    compare(&runtime, &pair, SHARDED_RESET, THREE_SHARDS);
+}
+
+const SECTIONS: &str = "[pool]\nmax_prepared_statements = 2";
+
+fn compare(runtime: &tokio::runtime::Runtime, pair: &Pair, reset: &str, words: Words) {
     let cases = std::env::var("RANDOM_SCRIPTS").ok();
     let config = Config {
         cases: cases.map_or(100, |n| n.parse().unwrap()),
@@ -140,9 +217,9 @@ fn random_scripts_are_answered_the_same() {
         ..Config::default()
     };
     let cut = prop_oneof![3 => Just(Cut::Whole), 1 => (1usize..40).prop_map(Cut::Every)];
-    let outcome = TestRunner::new(config).run(&(script(), cut), |(script, cut)| {
+    let outcome = TestRunner::new(config).run(&(script(words), cut), |(script, cut)| {
         runtime.block_on(async {
-            pair.both(RESET).await;
+            pair.both(reset).await;
             let difference = pair.difference(&script, cut).await;
             difference.map_err(TestCaseError::fail)
         })

@@ -60,7 +60,7 @@ pub(crate) fn until(bytes: impl Into<Vec<u8>>, until: Until) -> Step {
 /// Two databases made alike: one for PostgreSQL itself and one behind pgdrover.
 pub(crate) struct Pair {
     direct: TestDb,
-    owners: (tokio_postgres::Client, tokio_postgres::Client),
+    owners: Vec<tokio_postgres::Client>,
     pub(crate) pgdrover: Running,
 }
 
@@ -74,11 +74,30 @@ pub(crate) enum Cut {
 impl Pair {
     /// Both databases get `setup`; pgdrover has one server and the sections.
     pub(crate) async fn new(setup: &str, sections: &str) -> Pair {
-        let (direct, behind) = (TestDb::new(setup).await, TestDb::new(setup).await);
+        let behind = TestDb::new(setup).await;
         let pgdrover = Setup::solo(&behind).with(sections).start().await;
+        Pair::of(setup, &[behind], pgdrover).await
+    }
+
+    /// pgdrover has three shards, with the table `items` sharded by `key`; PostgreSQL has one.
+    pub(crate) async fn sharded(setup: &str, sections: &str) -> Pair {
+        let mut behind = Vec::new();
+        for shard in 0..3 {
+            behind.push(TestDb::on_shard(shard, setup).await);
+        }
+        let pgdrover = Setup::sharded(&behind).with(sections).start().await;
+        Pair::of(setup, &behind, pgdrover).await
+    }
+
+    async fn of(setup: &str, behind: &[TestDb], pgdrover: Running) -> Pair {
+        let direct = TestDb::new(setup).await;
+        let mut owners = vec![direct.owner().await];
+        for db in behind {
+            owners.push(db.owner().await);
+        }
         Pair {
-            owners: (direct.owner().await, behind.owner().await),
             direct,
+            owners,
             pgdrover,
         }
     }
@@ -92,9 +111,9 @@ impl Pair {
         raw
     }
 
-    /// Runs SQL in both databases.
+    /// Runs SQL in every database.
     pub(crate) async fn both(&self, sql: &str) {
-        for owner in [&self.owners.0, &self.owners.1] {
+        for owner in &self.owners {
             owner.batch_execute(sql).await.unwrap();
         }
     }
