@@ -165,6 +165,9 @@ pub enum Effect {
         /// SET LOCAL.
         local: bool,
     },
+    /// SELECT of nothing but calls of set_config(): like SET, but the text has to be read for what
+    /// it sets.
+    SetConfig,
     /// RESET name, or RESET ALL with `None`.
     Reset(Option<Box<str>>),
     /// DISCARD ALL.

@@ -284,6 +284,10 @@ impl Values<'_> {
         match key_type.decode_param(declared, binary, bytes) {
             // Assigning may convert what comparing would refuse.
             Err(KeyError::Malformed) if !known => Err(KeyError::Unknown),
+            // A cast of text fails when it is computed, which may be never.
+            Err(KeyError::Malformed) if textual(param.declared_type) && cast.is_some() => {
+                Err(KeyError::Unknown)
+            }
             read => read,
         }
     }

@@ -17,6 +17,7 @@ mod keys;
 mod merge;
 mod place;
 mod scan;
+mod set_config;
 mod stand_in;
 mod statement;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::sharding::{Function, KeyType, ShardId};
 
 use decide::Values;
 use scan::{Literal, Scan, scan};
+pub use set_config::{SetConfig, set_configs};
 use statement::Detail;
 
 /// `[router]`: the plan cache.

@@ -16,7 +16,7 @@ use super::scan::Scan;
 use super::stand_in::analysis_text;
 use super::utility::{self, Place, Utility};
 use super::words::{Word, words};
-use super::{Schema, fallback, keys, merge, place};
+use super::{Schema, fallback, keys, merge, place, set_config};
 
 /// What is known of a statement beside its [`Statement`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -283,7 +283,9 @@ impl Context<'_> {
 
     fn analyzed(&self, ast: &Ast) -> Draft {
         let mut print = footprint(ast);
+        let sets = print.pin == Some("set_config") && set_config::only_sets(ast);
         let kind = match ast {
+            Ast::Query(_) if sets => Kind::Session,
             Ast::Query(_) => Kind::Select,
             Ast::Insert(_) => Kind::Insert,
             Ast::Update(_) => Kind::Update,
@@ -295,6 +297,7 @@ impl Context<'_> {
         }
         let effect = match (into_table(ast), print.pin) {
             (Some(true), _) => Effect::Pin("temp_table"),
+            _ if sets => Effect::SetConfig,
             (_, Some(reason)) => Effect::Pin(reason),
             _ => Effect::None,
         };

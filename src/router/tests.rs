@@ -301,7 +301,7 @@ fn effects_on_the_session() {
 }
 
 #[test]
-fn effects_on_settings_and_connections() {
+fn effects_on_settings() {
     let expected = [
         (
             "SET search_path TO a, \"B\"",
@@ -343,6 +343,15 @@ fn effects_on_settings_and_connections() {
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             set("default_transaction_read_only", Some("READ ONLY"), false),
         ),
+    ];
+    for (sql, effect) in expected {
+        assert_eq!(planned(sql).1, effect, "{sql}");
+    }
+}
+
+#[test]
+fn effects_on_connections() {
+    let expected = [
         ("RESET work_mem", Effect::Reset(Some("work_mem".into()))),
         ("RESET ALL", Effect::Reset(None)),
         (
@@ -379,8 +388,9 @@ fn effects_on_settings_and_connections() {
         ),
         ("SELECT pg_advisory_xact_lock(1)", Effect::None),
         ("SELECT pg_advisory_unlock_all()", Effect::None),
+        ("SELECT set_config('a.b', 'c', false)", Effect::SetConfig),
         (
-            "SELECT set_config('a.b', 'c', false)",
+            "SELECT coalesce(set_config('a.b', 'c', false), '')",
             Effect::Pin("set_config"),
         ),
         ("COPY n FROM STDIN", Effect::Copy),

@@ -9,6 +9,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
+use super::extended::Collected;
 use super::gucs::Gucs;
 use super::prepared::{Portals, Prepared};
 use super::registry::Registered;
@@ -220,14 +221,25 @@ impl Client {
 
     async fn serve(&mut self) -> End {
         loop {
-            let step = match self.next_frame().await {
-                Ok(header) => self.dispatch(header).await,
-                Err(end) => return end,
+            let step = match self.frame_at_hand() {
+                Ok(Some(header)) if self.collects(header) => match self.collect(header) {
+                    Ok(Collected::Yes) => continue,
+                    Ok(collected) => self.collected(header, collected).await,
+                    Err(end) => Err(end),
+                },
+                Ok(Some(header)) => self.dispatch(header).await,
+                Ok(None) => self.wait_for_input().await,
+                Err(end) => Err(end),
             };
             if let Err(end) = step {
                 return end;
             }
         }
+    }
+
+    /// Whether the frame is of a batch of the extended protocol, and the batch is still good.
+    fn collects(&self, header: Header) -> bool {
+        !self.skipping && matches!(header.tag, b'P' | b'B' | b'D' | b'E' | b'C')
     }
 
     async fn dispatch(&mut self, header: Header) -> Result<(), End> {
@@ -249,7 +261,6 @@ impl Client {
                 Ok(())
             }
             b'Q' => self.query(header).await,
-            b'P' | b'B' | b'D' | b'E' | b'C' => self.extended(header).await,
             b'H' => self.flush(header).await,
             b'F' => self.function_call(header).await,
             tag => Err(End::Fatal(ClientError::fatal(
@@ -270,36 +281,29 @@ impl Client {
         &self.port.input.bytes()[self.kept + 5..self.kept + header.total]
     }
 
-    /// Waits for a whole frame behind the kept ones.
-    async fn next_frame(&mut self) -> Result<Header, End> {
-        loop {
-            if self.kept == 0 && !self.copy.skip(&mut self.port.input) {
-                self.wait_for_input().await?;
-                continue;
-            }
-            let bytes = &self.port.input.bytes()[self.kept..];
-            let header = wire::frame_at(bytes).map_err(|e| {
-                End::Fatal(ClientError::fatal(
-                    SqlState::PROTOCOL_VIOLATION,
-                    e.to_string(),
-                ))
-            })?;
-            if let Some(header) = header {
-                if bytes.len() >= header.total {
-                    return Ok(header);
-                }
-                let limit = self.service.settings.max_message_size;
-                if header.total > limit {
-                    return Err(End::Fatal(
-                        ClientError::fatal(
-                            SqlState::PROGRAM_LIMIT_EXCEEDED,
-                            format!("a message of {} bytes exceeds {limit}", header.total),
-                        )
-                        .hint("Raise session.max_message_size."),
-                    ));
-                }
-            }
-            self.wait_for_input().await?;
+    /// The header of the frame behind the kept ones, if all of it is there.
+    fn frame_at_hand(&mut self) -> Result<Option<Header>, End> {
+        if self.kept == 0 && !self.copy.skip(&mut self.port.input) {
+            return Ok(None);
+        }
+        let bytes = &self.port.input.bytes()[self.kept..];
+        let header = wire::frame_at(bytes).map_err(|e| {
+            End::Fatal(ClientError::fatal(
+                SqlState::PROTOCOL_VIOLATION,
+                e.to_string(),
+            ))
+        })?;
+        let limit = self.service.settings.max_message_size;
+        match header {
+            Some(header) if bytes.len() >= header.total => Ok(Some(header)),
+            Some(header) if header.total > limit => Err(End::Fatal(
+                ClientError::fatal(
+                    SqlState::PROGRAM_LIMIT_EXCEEDED,
+                    format!("a message of {} bytes exceeds {limit}", header.total),
+                )
+                .hint("Raise session.max_message_size."),
+            )),
+            _ => Ok(None),
         }
     }
 

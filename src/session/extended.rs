@@ -17,7 +17,7 @@ use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
 use crate::plan::{Access, Effect, LocalOp, Plan};
-use crate::router::{NoParams, Param, Params};
+use crate::router::{NoParams, Param, Params, SetConfig, set_configs};
 use crate::wire::{self, BindView, Header, ParseView};
 
 /// Messages are sent on when so many bytes of them wait for a Sync.
@@ -58,6 +58,16 @@ fn no_statement(name: &[u8]) -> ClientError {
     ClientError::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
 }
 
+/// What became of a message of a batch.
+pub(super) enum Collected {
+    /// It waits for the batch to run.
+    Yes,
+    /// What was collected must run first.
+    NotYet,
+    /// It cannot be: the client is told, and the rest of the batch is skipped.
+    Refused(ClientError),
+}
+
 fn too_many_values(n: usize) -> ClientError {
     ClientError::error(
         SqlState::PROTOCOL_VIOLATION,
@@ -67,9 +77,10 @@ fn too_many_values(n: usize) -> ClientError {
 
 impl Client {
     /// Parse, Bind, Describe, Execute or Close: checked, planned, and kept until the batch runs.
-    pub(super) async fn extended(&mut self, header: Header) -> Result<(), End> {
+    /// Not async: most of a batch's messages need no more than this.
+    pub(super) fn collect(&mut self, header: Header) -> Result<Collected, End> {
         if self.batch.renames {
-            return self.run_batch(false).await;
+            return Ok(Collected::NotYet);
         }
         self.batch.started.get_or_insert_with(Instant::now);
         let planned = if self.cluster.is_none() {
@@ -84,19 +95,32 @@ impl Client {
             (_, b'D' | b'C') => self.queue_named(header)?,
             _ => self.queue_execute(header)?,
         };
-        match queued {
+        Ok(match queued {
             Ok(op) => {
                 self.batch.ops.push(op);
                 self.kept += header.total;
                 if self.kept > LONG_BATCH {
-                    self.run_batch(false).await
+                    Collected::NotYet
                 } else {
-                    Ok(())
+                    Collected::Yes
                 }
             }
             // What came before it is answered first, and may change what is wrong with it.
-            Err(_) if self.kept > 0 => self.run_batch(false).await,
-            Err(error) => {
+            Err(_) if self.kept > 0 => Collected::NotYet,
+            Err(error) => Collected::Refused(error),
+        })
+    }
+
+    /// What follows when a message was not just collected.
+    pub(super) async fn collected(
+        &mut self,
+        header: Header,
+        collected: Collected,
+    ) -> Result<(), End> {
+        match collected {
+            Collected::Yes => Ok(()),
+            Collected::NotYet => self.run_batch(false).await,
+            Collected::Refused(error) => {
                 self.drop_frame(header);
                 self.refuse_batch(&error).await
             }
@@ -234,8 +258,34 @@ impl Client {
         let portal: Box<[u8]> = view.portal.into();
         let mut op = self.op(Kind::Bind, header, Some(statement.clone()));
         op.shard = shard;
-        self.portals.insert(&portal, statement);
+        let bound = self.with_values(&statement, header)?;
+        self.portals.insert(&portal, bound.unwrap_or(statement));
         Ok(self.checked(op))
+    }
+
+    /// The statement that a portal runs, with its parameters' values written in where the session
+    /// has to remember them.
+    fn with_values(
+        &self,
+        statement: &Prepared,
+        header: Header,
+    ) -> Result<Option<Arc<Prepared>>, End> {
+        let effect = statement.routed.shape.statements.first();
+        if effect.is_none_or(|s| s.effect != Effect::SetConfig) {
+            return Ok(None);
+        }
+        let params = Bound {
+            view: BindView::new(self.body(header)).map_err(violation)?,
+            types: &statement.types,
+        };
+        let Some(calls) = set_configs(&statement.sql, &params) else {
+            return Ok(None);
+        };
+        let calls: Vec<_> = calls.iter().map(SetConfig::call).collect();
+        let text = format!("SELECT {}", calls.join(", "));
+        let router = &self.served.router;
+        let bound = unnamed(router, text.as_bytes(), Vec::new(), statement.id);
+        Ok(Some(Arc::new(bound)))
     }
 
     /// Describe and Close name a statement (`S`) or a portal (`P`).

@@ -2,6 +2,7 @@
 //! server has, DISCARD ALL and DEALLOCATE (the statements are pgdrover's), EXPLAIN (ROUTE).
 
 use super::client::{Client, End};
+use super::spelling;
 use super::state::{Prelude, Tx};
 use super::words::words;
 use crate::error::{ClientError, SqlState};
@@ -40,18 +41,18 @@ impl Client {
             Effect::DiscardAll => true,
             Effect::Deallocate(None) => self.pins.is_empty() && !on_server,
             Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
-            Effect::Begin { .. } => match self.tx {
+            Effect::Begin { .. } => match (spelling::begin(text), &self.tx) {
                 // In an open batch it takes what the batch did into the transaction.
-                Tx::Idle => {
+                (Some(_), Tx::Idle) => {
                     alone && self.shard_count() > 1 && self.pins.is_empty() && !self.batch_open
                 }
-                Tx::Deferred(_) => alone,
+                // A second BEGIN warns, but its modes count.
+                (Some(begin), Tx::Deferred(_)) => alone && !begin.modes,
                 _ => false,
             },
-            Effect::Commit => {
-                matches!(self.tx, Tx::Deferred(_)) && !starts_with(text, "prepare") && alone
+            Effect::Commit | Effect::Rollback => {
+                matches!(self.tx, Tx::Deferred(_)) && alone && spelling::end(text).is_some()
             }
-            Effect::Rollback => matches!(self.tx, Tx::Deferred(_)) && alone,
             _ => false,
         }
     }

@@ -15,6 +15,7 @@ mod registry;
 mod run;
 mod service;
 mod simple;
+mod spelling;
 mod startup;
 mod state;
 mod words;

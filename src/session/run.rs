@@ -8,12 +8,14 @@ use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN, transition};
 use super::local::aborted;
 use super::prepared::Prepared;
+use super::spelling;
 use super::startup::plain_strings_only;
 use super::state::{Prelude, Tx};
 use crate::backend::{Conn, PoolMode, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Checkout, Failure, Held, Progress, Touched, Where, listen, relay, settle};
 use crate::plan::{Access, Effect, Kind, Statement};
+use crate::router::{NoParams, set_configs};
 use crate::sharding::ShardId;
 use crate::topology::FailureReport;
 use crate::wire;
@@ -333,30 +335,55 @@ impl Client {
         }
     }
 
+    fn note_set_config(&mut self, text: &str) {
+        let Some(calls) = set_configs(text, &NoParams) else {
+            // What it set is only known to this server connection.
+            return self.pin("set_config");
+        };
+        for call in calls {
+            let statement = format!("SELECT {}", call.call());
+            self.tx.repeat(&statement);
+            if !call.local {
+                self.gucs.set(&call.name, &statement);
+            }
+        }
+    }
+
     fn note_effect(&mut self, statement: &Statement, text: &str, rolled_back: bool) {
         match &statement.effect {
             Effect::None => {}
+            Effect::Begin { .. } if self.begun.is_some() => self.repeat(text),
+            Effect::Begin { read_only } if self.tx.in_block() => {
+                self.tx.repeat_begin(text, *read_only);
+            }
             Effect::Begin { read_only } => self.begun = Some(Prelude::begin(text, *read_only)),
-            Effect::Commit => self.end_settings(!rolled_back),
-            Effect::Rollback => self.end_settings(false),
-            Effect::Set { local: true, .. } => self.tx.repeat(text),
+            Effect::Commit => {
+                self.end_prelude(text);
+                self.end_settings(!rolled_back);
+            }
+            Effect::Rollback => {
+                self.end_prelude(text);
+                self.end_settings(false);
+            }
+            Effect::Set { local: true, .. } => self.repeat(text),
             Effect::Set {
                 name, value: None, ..
             } => {
                 self.gucs.reset(Some(name));
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::Set { name, .. } => {
                 self.gucs.set(name, text);
-                self.tx.repeat(text);
+                self.repeat(text);
             }
+            Effect::SetConfig => self.note_set_config(text),
             Effect::Reset(name) => {
                 self.gucs.reset(name.as_deref());
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::TransactionControl => {
                 self.gucs.transaction_control(text);
-                self.tx.repeat(text);
+                self.repeat(text);
             }
             Effect::Deallocate(None) => {
                 self.named.clear();
@@ -388,6 +415,26 @@ impl Client {
         }
         self.boundary(&progress).await;
         Ok(Ok(()))
+    }
+
+    /// A statement belongs to the transaction's beginning, which this very text may have made.
+    fn repeat(&mut self, text: &str) {
+        match &mut self.begun {
+            Some(prelude) => prelude.statements.push(text.to_owned()),
+            None => self.tx.repeat(text),
+        }
+    }
+
+    /// A transaction ended. AND CHAIN begins the next one as it was begun itself, without what
+    /// was set in it.
+    fn end_prelude(&mut self, text: &str) {
+        // Unknown spellings are looked at as chained: if they are not, the server says Idle.
+        let chained = spelling::end(text) != Some(false);
+        match &mut self.begun {
+            Some(prelude) if chained => prelude.statements.truncate(1),
+            Some(_) => self.begun = None,
+            None => self.tx.restart(chained),
+        }
     }
 
     /// The server said ReadyForQuery: the transaction's state follows it, and outside a

@@ -121,6 +121,28 @@ impl Tx {
         }
     }
 
+    /// BEGIN within the block succeeded: only its modes count.
+    pub(super) fn repeat_begin(&mut self, statement: &str, read_only: bool) {
+        self.repeat(statement);
+        if let Tx::Open(prelude) | Tx::Deferred(prelude) = self
+            && prelude.statements.len() == 1
+        {
+            prelude.read_only = read_only;
+        }
+    }
+
+    /// The block ended on its server, where another may begin at once: as this one did if
+    /// `chained`, else by a BEGIN to come.
+    pub(super) fn restart(&mut self, chained: bool) {
+        if let Tx::Open(prelude) = self {
+            if chained {
+                prelude.statements.truncate(1);
+            } else {
+                *prelude = Prelude::default();
+            }
+        }
+    }
+
     /// pgdrover refused a statement, or the server was lost: the block, if any, has failed.
     pub(super) fn fail(&mut self) {
         if let Tx::Deferred(prelude) | Tx::Open(prelude) = self {
@@ -160,6 +182,17 @@ mod tests {
         assert_eq!(tx.status(b'E'), b'E');
         tx.ready(b'I', None);
         assert_eq!(tx, Tx::Idle);
+    }
+
+    #[test]
+    fn what_was_set_in_a_block_ends_with_it() {
+        let mut tx = Tx::Open(Prelude::begin("BEGIN", true));
+        tx.repeat("SET LOCAL a = 1");
+        tx.restart(true);
+        assert_eq!(tx, Tx::Open(Prelude::begin("BEGIN", true)));
+        tx.restart(false);
+        tx.repeat_begin("BEGIN READ WRITE", false);
+        assert_eq!(tx, Tx::Open(Prelude::begin("BEGIN READ WRITE", false)));
     }
 
     #[test]

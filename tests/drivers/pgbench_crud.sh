@@ -50,7 +50,8 @@ SQL
 bench() {
     mode=$1
     shift
-    if ! pgbench -n -M "$mode" -c $CLIENTS -j 2 -t $TRANSACTIONS "$@" >"$work/out" 2>&1; then
+    # A thread for each: a client that waits for a server connection must not stop one that has it.
+    if ! pgbench -n -M "$mode" -c $CLIENTS -j $CLIENTS -t $TRANSACTIONS "$@" >"$work/out" 2>&1; then
         cat "$work/out" >&2
         echo "pgbench -M $mode $* failed" >&2
         exit 1

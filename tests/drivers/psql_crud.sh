@@ -67,10 +67,10 @@ serializable
 de"
 
     # All statements of -c are one message and so one transaction.
-    if psql -X -q -c "INSERT INTO devices (user_id, token) VALUES ($user, 'a'); SELECT 1/0 FROM devices WHERE user_id = $user" 2>"$work/error"; then
+    if psql -X -q -c "INSERT INTO devices (user_id, token) VALUES ($user, 'a'); SELECT 1/0 FROM devices WHERE user_id = $user" 2>"$work/error.$user"; then
         equal "1/0" "no error" "an error"
     fi
-    equal "error of 1/0" "$(cat "$work/error")" "ERROR:  division by zero"
+    equal "error of 1/0" "$(cat "$work/error.$user")" "ERROR:  division by zero"
     equal "a message that failed" "$(run -c "$PRIMARY SELECT count(*) FROM devices WHERE user_id = $user")" 0
 
     seq 10 14 | sed "s/.*/&	$user	title &/" >"$work/rows.$user"

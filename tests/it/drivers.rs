@@ -20,7 +20,8 @@ struct Runtime {
 }
 
 /// Fewer server connections than any script has clients, so that they change hands.
-const POOLS: &str = "[log]\nlevel = \"warn\"\n\n[pool]\ndefault_pool_size = 3\n";
+const POOLS: &str =
+    "[log]\nlevel = \"warn\"\n\n[pool]\ndefault_pool_size = 3\nquery_wait_timeout = \"10s\"\n";
 
 /// What CI must have: `.ci/setup` installs it there.
 const IN_CI: [&str; 4] = ["psql", "pgbench", "psycopg", "asyncpg"];
@@ -80,8 +81,7 @@ fn environment(command: &mut Command, running: &Running) {
         .env("PGPORT", running.address.port().to_string())
         .env("PGUSER", demo::USER)
         .env("PGPASSWORD", demo::PASSWORD)
-        .env("PGDATABASE", demo::DATABASE)
-        .env("PGSSLMODE", "prefer");
+        .env("PGDATABASE", demo::DATABASE);
 }
 
 /// Asks each primary itself whether it holds what belongs to it: all users of the range with the

@@ -450,6 +450,10 @@ SELECT * FROM notifications WHERE id = $1 AND user_id = $1
 -- $1 = int4 binary 42
 SELECT * FROM notifications WHERE user_id = $1::bigint
 
+-- row param: T{} concat, later
+-- $1 = varchar abc
+SELECT * FROM notifications WHERE user_id = 43 OR (id = 1 AND user_id = $1::bigint)
+
 -- row param: SC concat, later
 -- $1 = numeric 41.6
 SELECT * FROM notifications WHERE user_id = $1::bigint

@@ -209,7 +209,7 @@ async fn copy(client: &mut Client, user: i64) {
     writer.as_mut().write(&[&user, &"binary"]).await.unwrap();
     assert_eq!(writer.finish().await.unwrap(), 1);
     // A COPY that is dropped in its middle leaves nothing.
-    let mut sink = pin!(client.copy_in::<_, Bytes>(&sql).await.unwrap());
+    let mut sink = Box::pin(client.copy_in::<_, Bytes>(&sql).await.unwrap());
     sink.send(Bytes::from_static(b"PGCOPY\n")).await.unwrap();
     drop(sink);
     let sql =

@@ -1,0 +1,84 @@
+//! Transactions before it is known which of several shards they need.
+
+use crate::support::daemon::{Running, Setup};
+use crate::support::database::TestDb;
+
+const ITEMS: &str = "CREATE TABLE items (key bigint PRIMARY KEY, v text)";
+
+async fn three_shards() -> (Vec<TestDb>, Running) {
+    let mut dbs = Vec::new();
+    for _ in 0..3 {
+        dbs.push(TestDb::new(ITEMS).await);
+    }
+    let pgdrover = Setup::sharded(&dbs).start().await;
+    (dbs, pgdrover)
+}
+
+fn aborted() -> (String, char) {
+    ("25P02".to_owned(), 'E')
+}
+
+#[tokio::test]
+async fn a_block_that_failed_before_its_shard_was_known_writes_nothing() {
+    let (dbs, pgdrover) = three_shards().await;
+    let mut client = pgdrover.raw().await;
+    let failures = [
+        ("BEGIN", "ROLLBACK TO nowhere", "3B001"),
+        ("BEGIN", "SET LOCAL bogus = 1", "42704"),
+        // These two fail in pgdrover alone.
+        ("BEGIN", "DISCARD ALL", "25001"),
+        ("BEGIN", "DELETE FROM items", "0A000"),
+    ];
+    for (begin, fails, code) in failures {
+        for key in 0..3 {
+            client.query(begin).await;
+            assert_eq!(client.error(fails).await, (code.to_owned(), 'E'));
+            let insert = format!("INSERT INTO items (key, v) VALUES ({key}, '')");
+            assert_eq!(client.error(&insert).await, aborted(), "{fails}");
+            let two = format!("SELECT 1; {insert}");
+            assert_eq!(client.error(&two).await, aborted(), "{fails}");
+            client.query("COMMIT").await;
+        }
+    }
+    for db in &dbs {
+        let rows = db.owner().await.query("SELECT key FROM items", &[]).await;
+        assert_eq!(rows.unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_block_begins_with_goes_along_to_its_shard() {
+    let (_dbs, pgdrover) = three_shards().await;
+    let mut client = pgdrover.raw().await;
+    for key in 0..3 {
+        let count = format!("SELECT count(*) FROM items WHERE key = {key}");
+        client.query("BEGIN; SET LOCAL work_mem = '2MB'").await;
+        client.values(&count).await;
+        assert_eq!(client.value("SHOW work_mem").await, "2MB");
+        client.query("COMMIT").await;
+
+        client.query("BEGIN; SET LOCAL work_mem = '2MB'").await;
+        client.query("COMMIT AND CHAIN").await;
+        client.values(&count).await;
+        assert_ne!(client.value("SHOW work_mem").await, "2MB");
+        client.query("COMMIT").await;
+
+        client.query("BEGIN").await;
+        client.query("BEGIN READ ONLY").await;
+        let insert = format!("INSERT INTO items (key, v) VALUES ({key}, '')");
+        assert_eq!(client.error(&insert).await, ("25006".to_owned(), 'E'));
+        client.query("ROLLBACK").await;
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_begin_or_commit_fails_at_once() {
+    let (_dbs, pgdrover) = three_shards().await;
+    let mut client = pgdrover.raw().await;
+    let wrong = ("42601".to_owned(), 'I');
+    assert_eq!(client.error("BEGIN ISOLATION LEVEL foo").await, wrong);
+    assert_eq!(client.error("BEGIN garbage").await, wrong);
+    client.query("BEGIN").await;
+    assert_eq!(client.error("COMMIT garbage").await.0, "42601");
+    assert_eq!(client.error("SELECT 1").await, aborted());
+}
