@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::batch::{Kind, Op, Sending, Undo};
 use super::client::{Client, End};
-use super::local::{EXPLAIN_COLUMN, aborted};
+use super::local::{EXPLAIN_COLUMN, aborted, rolls_back_to};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
@@ -211,10 +211,9 @@ impl Client {
         let ends = op
             .statement
             .as_ref()
-            .and_then(|s| s.routed.shape.statements.first())
-            .is_none_or(|s| {
-                // ROLLBACK TO is among these; which of them it lets pass, the server knows.
-                let steps = s.effect == Effect::TransactionControl && !self.tx.is_failed();
+            .and_then(|p| Some((&p.sql, p.routed.shape.statements.first()?)))
+            .is_none_or(|(sql, s)| {
+                let steps = s.effect == Effect::TransactionControl && rolls_back_to(sql).is_some();
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
                     || steps
