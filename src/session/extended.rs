@@ -633,6 +633,7 @@ impl Client {
     async fn after(&mut self, ops: &[Op], progress: &Progress, started: Instant) -> bool {
         let lost_sync = self.note_answered();
         if progress.failed {
+            self.forget_stale(ops, progress);
             // The server skips to the next Sync, and so does pgdrover.
             self.skipping = !progress.ready;
         } else {
@@ -649,6 +650,20 @@ impl Client {
             self.boundary(progress).await;
         }
         progress.ready || lost_sync
+    }
+
+    /// A change of the schema makes prepared statements useless ("cached plan must not change
+    /// result type"): drivers then prepare them again, and must not be given the old ones.
+    fn forget_stale(&self, ops: &[Op], progress: &Progress) {
+        let error = progress.error.as_ref();
+        if error.is_none_or(|e| e.code != SqlState::FEATURE_NOT_SUPPORTED) {
+            return;
+        }
+        for prepared in ops.iter().filter_map(|op| op.statement.as_ref()) {
+            if prepared.id != 0 {
+                self.served.statements.forget(prepared);
+            }
+        }
     }
 
     /// Counts what the server answered. Returns whether a Sync was lost in a COPY.

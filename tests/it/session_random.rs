@@ -41,7 +41,6 @@ const THREE_SHARDS: Words = Words {
         "INSERT INTO items (key, id, v) VALUES (4, 6, 'n')",
         "DELETE FROM items WHERE key = 4 AND id > 5",
         "BEGIN",
-        "BEGIN ISOLATION LEVEL SERIALIZABLE",
         "START TRANSACTION READ ONLY",
         "COMMIT",
         "ROLLBACK",
@@ -157,6 +156,8 @@ fn message(words: Words) -> impl Strategy<Value = Vec<u8>> {
         // Inside a batch it is refused, or not, by rules finer than pgdrover's.
         1 => Just([sync(), query("DISCARD ALL")].concat()),
         1 => select(LOCAL).prop_map(|sql| extended(sql, &[])),
+        // Behind anything else in its batch it comes too late.
+        1 => Just([sync(), query("BEGIN ISOLATION LEVEL SERIALIZABLE")].concat()),
         2 => select(words.texts).prop_map(query),
         6 => statement().prop_map(|sql| extended(sql, &[])),
         1 => Just(extended("SELECT nothing", &[])),
