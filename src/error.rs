@@ -50,6 +50,8 @@ sqlstates! {
     INVALID_CURSOR_NAME = b"34000";
     /// No such database.
     INVALID_CATALOG_NAME = b"3D000";
+    /// No such savepoint.
+    NO_SUCH_SAVEPOINT = b"3B001";
     /// Row-level conflict that a retry may cure.
     SERIALIZATION_FAILURE = b"40001";
     /// The statement's syntax is wrong.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::batch::{Kind, Op, Sending, Undo};
 use super::client::{Client, End};
-use super::local::{EXPLAIN_COLUMN, aborted};
+use super::local::{EXPLAIN_COLUMN, aborted, rolls_back_to};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
@@ -211,10 +211,9 @@ impl Client {
         let ends = op
             .statement
             .as_ref()
-            .and_then(|s| s.routed.shape.statements.first())
-            .is_none_or(|s| {
-                // ROLLBACK TO is among these; which of them it lets pass, the server knows.
-                let steps = s.effect == Effect::TransactionControl && !self.tx.is_failed();
+            .and_then(|p| Some((&p.sql, p.routed.shape.statements.first()?)))
+            .is_none_or(|(sql, s)| {
+                let steps = s.effect == Effect::TransactionControl && rolls_back_to(sql).is_some();
                 matches!(s.effect, Effect::Commit | Effect::Rollback)
                     || matches!(s.plan, Plan::Local(LocalOp::Empty))
                     || steps
@@ -641,6 +640,7 @@ impl Client {
     async fn after(&mut self, ops: &[Op], progress: &Progress, started: Instant) -> bool {
         let lost_sync = self.note_answered();
         if progress.failed {
+            self.forget_stale(ops, progress);
             // The server skips to the next Sync, and so does pgdrover.
             self.skipping = !progress.ready;
         } else {
@@ -657,6 +657,20 @@ impl Client {
             self.boundary(progress).await;
         }
         progress.ready || lost_sync
+    }
+
+    /// A change of the schema makes prepared statements useless ("cached plan must not change
+    /// result type"): drivers then prepare them again, and must not be given the old ones.
+    fn forget_stale(&self, ops: &[Op], progress: &Progress) {
+        let error = progress.error.as_ref();
+        if error.is_none_or(|e| e.code != SqlState::FEATURE_NOT_SUPPORTED) {
+            return;
+        }
+        for prepared in ops.iter().filter_map(|op| op.statement.as_ref()) {
+            if prepared.id != 0 {
+                self.served.statements.forget(prepared);
+            }
+        }
     }
 
     /// Counts what the server answered. Returns whether a Sync was lost in a COPY.

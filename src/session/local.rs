@@ -144,6 +144,13 @@ impl Client {
         if matches!(statement.plan, Plan::Local(LocalOp::Empty)) {
             return Ok(Answer::Empty);
         }
+        if let Some(name) = rolls_back_to(text)
+            && let Tx::Failed(prelude) = &self.tx
+            && prelude.statements.len() <= 1
+        {
+            let message = format!("savepoint \"{name}\" does not exist");
+            return Err(ClientError::error(SqlState::NO_SUCH_SAVEPOINT, message));
+        }
         Err(aborted())
     }
 
@@ -207,6 +214,17 @@ pub(super) fn aborted() -> ClientError {
 
 fn starts_with(text: &str, word: &str) -> bool {
     words(text).first().is_some_and(|first| first == word)
+}
+
+/// The savepoint of ROLLBACK TO.
+pub(super) fn rolls_back_to(text: &str) -> Option<String> {
+    let words = words(text);
+    let to = words.iter().position(|w| w == "to")?;
+    let rolls_back = matches!(words.first()?.as_str(), "rollback" | "abort");
+    words
+        .into_iter()
+        .next_back()
+        .filter(|_| rolls_back && to <= 2)
 }
 
 /// Whether COMMIT or ROLLBACK says AND CHAIN.

@@ -64,6 +64,18 @@ impl Statements {
         state.known.insert(key, Arc::downgrade(&prepared));
         prepared
     }
+
+    /// The statement's plan is stale: who prepares the text again gets another statement, though
+    /// other clients may still have this one.
+    pub(super) fn forget(&self, stale: &Prepared) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Box::from(stale.bytes()), stale.types.clone());
+        if let Some(known) = state.known.get(&key)
+            && known.upgrade().is_none_or(|known| known.id == stale.id)
+        {
+            state.known.remove(&key);
+        }
+    }
 }
 
 /// A statement with a number of the caller's choice.

@@ -7,7 +7,8 @@ const SETUP: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);
     INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 20) g;";
 
 /// Between scripts.
-const RESET: &str = "TRUNCATE t; INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 20) g;";
+const RESET: &str =
+    "DELETE FROM t; INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 20) g;";
 
 fn q(sql: &str) -> Step {
     step(query(sql))

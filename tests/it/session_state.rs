@@ -167,6 +167,55 @@ async fn statements_survive_eviction_and_a_change_of_connection() {
     }
 }
 
+/// After a change of the schema drivers prepare again, while others still have the old statement.
+#[tokio::test]
+async fn a_stale_statement_can_be_prepared_again() {
+    let (db, pgdrover) = one_connection("CREATE TABLE t (a int); INSERT INTO t VALUES (7)").await;
+    let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+    let prepare = [say::parse("s", "SELECT * FROM t"), say::sync()].concat();
+    let run = [say::bind("", "s", &[]), say::execute("", 0), say::sync()].concat();
+    for client in [&mut a, &mut b] {
+        client.send([prepare.clone(), run.clone()].concat()).await;
+        client.ready().await;
+        assert_eq!(client.ready().await[1].values().len(), 1);
+    }
+    let owner = db.owner().await;
+    owner
+        .batch_execute("ALTER TABLE t ADD COLUMN b int")
+        .await
+        .unwrap();
+    for client in [&mut a, &mut b] {
+        client.send(&run).await;
+        let frames = client.ready().await;
+        assert_eq!(frames[0].field(b'C'), "0A000", "{frames:?}");
+        let again = [say::close_statement("s"), prepare.clone(), run.clone()].concat();
+        client.send(again).await;
+        client.ready().await;
+        let frames = client.ready().await;
+        assert_eq!(frames[1].values().len(), 2, "{frames:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_in_another_encoding_is_prepared_as_it_is() {
+    let (_db, pgdrover) = one_connection("").await;
+    let mut client = pgdrover.raw().await;
+    client.query("SET client_encoding = 'LATIN1'").await;
+    let mut body = b"latin\0SELECT length('\xe9'), '\xe9' = chr(233)\0".to_vec();
+    body.extend([0, 0]);
+    let batch = [
+        say::frame(b'P', &body),
+        say::bind("", "latin", &[]),
+        say::execute("", 0),
+        say::sync(),
+    ];
+    client.send(batch.concat()).await;
+    let frames = client.ready().await;
+    let values = frames.iter().find(|f| f.tag == b'D').map(|f| f.values());
+    let wanted = ["1", "t"].map(|v| Some(v.to_owned()));
+    assert_eq!(values.as_deref(), Some(&wanted[..]), "{frames:?}");
+}
+
 #[tokio::test]
 async fn a_pinned_session_keeps_its_connection_and_hears_at_rest() {
     let (db, pgdrover) = {

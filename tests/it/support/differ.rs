@@ -1,5 +1,6 @@
 //! The same frames to PostgreSQL itself and through pgdrover: every answer must be the same.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use pgdrover::demo;
@@ -10,6 +11,9 @@ use super::raw::{Frame, Raw};
 
 /// Less than what the raw client waits for a frame.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Logins are others' subject.
+const TRUST: &str = "[session]\nauth_type = \"trust\"";
 
 /// Bytes to send, and when the answer to them is complete.
 #[derive(Clone)]
@@ -61,6 +65,8 @@ pub(crate) fn until(bytes: impl Into<Vec<u8>>, until: Until) -> Step {
 pub(crate) struct Pair {
     direct: TestDb,
     owners: Vec<tokio_postgres::Client>,
+    /// A session with PostgreSQL that was left as it began: a login costs more than a script.
+    rested: Mutex<Option<Raw>>,
     pub(crate) pgdrover: Running,
 }
 
@@ -75,7 +81,11 @@ impl Pair {
     /// Both databases get `setup`; pgdrover has one server and the sections.
     pub(crate) async fn new(setup: &str, sections: &str) -> Pair {
         let behind = TestDb::new(setup).await;
-        let pgdrover = Setup::solo(&behind).with(sections).start().await;
+        let pgdrover = Setup::solo(&behind)
+            .with(TRUST)
+            .with(sections)
+            .start()
+            .await;
         Pair::of(setup, &[behind], pgdrover).await
     }
 
@@ -85,7 +95,11 @@ impl Pair {
         for shard in 0..3 {
             behind.push(TestDb::on_shard(shard, setup).await);
         }
-        let pgdrover = Setup::sharded(&behind).with(sections).start().await;
+        let pgdrover = Setup::sharded(&behind)
+            .with(TRUST)
+            .with(sections)
+            .start()
+            .await;
         Pair::of(setup, &behind, pgdrover).await
     }
 
@@ -98,11 +112,15 @@ impl Pair {
         Pair {
             direct,
             owners,
+            rested: Mutex::default(),
             pgdrover,
         }
     }
 
     async fn direct(&self) -> Raw {
+        if let Some(rested) = self.rested.lock().unwrap().take() {
+            return rested;
+        }
         let server = self.direct.primary();
         let address = (server.host.as_str(), server.port);
         let mut raw = Raw::new(tokio::net::TcpStream::connect(address).await.unwrap());
@@ -156,6 +174,11 @@ impl Pair {
                 "at the end\nPostgreSQL: {wanted:#?}\npgdrover:   {found:#?}"
             ));
         }
+        // What is left of the script must not meet the next one.
+        for sql in ["ROLLBACK", "DISCARD ALL"] {
+            direct.query(sql).await;
+        }
+        *self.rested.lock().unwrap() = Some(direct);
         Ok(())
     }
 }
