@@ -453,6 +453,11 @@ impl Client {
     fn op_is_local(&self, op: &Op, alone: bool) -> bool {
         match &op.statement {
             Some(prepared) => match prepared.routed.shape.statements.first() {
+                // What the portal did may be why it would not be answered here a second time.
+                Some(statement) if op.kind == Kind::DescribePortal && self.held.is_none() => {
+                    matches!(statement.effect, Effect::Deallocate(_))
+                        || self.is_local(statement, &prepared.sql, alone)
+                }
                 Some(statement) => self.is_local(statement, &prepared.sql, alone),
                 None => false,
             },
