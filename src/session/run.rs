@@ -164,7 +164,7 @@ impl Client {
 
     /// Whether the session has state on a server connection. State is made on primaries, so that
     /// is where all its statements go, reads included: a temporary table is on no replica.
-    fn has_state(&self) -> bool {
+    pub(super) fn has_state(&self) -> bool {
         self.pinned.is_some_and(|reason| reason != SESSION_MODE)
     }
 
