@@ -1,5 +1,6 @@
 //! Which replica takes the next read: weighted round robin.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A fixed schedule in which each member appears as often as its weight, spread evenly, and a
@@ -7,27 +8,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     schedule: Vec<usize>,
-    next: AtomicUsize,
+    next: Arc<AtomicUsize>,
 }
 
 impl RoundRobin {
-    /// Over members with these weights; a weight of 0 takes no part.
-    pub(super) fn new(weights: &[u32]) -> Self {
+    /// Over members with these weights; a weight of 0 takes no part. It goes on where `before`
+    /// is, so that a change of the topology does not favour the first member.
+    pub(super) fn new(weights: &[u32], before: Option<&RoundRobin>) -> Self {
         RoundRobin {
             schedule: schedule(weights),
-            next: AtomicUsize::new(0),
+            next: before.map(|b| b.next.clone()).unwrap_or_default(),
         }
     }
 
     /// The members in the order in which to try them for one read: the one whose turn it is, then
-    /// the others as they follow in the schedule (members repeat).
-    pub(super) fn turn(&self) -> impl Iterator<Item = usize> + '_ {
-        let n = self.schedule.len();
-        let start = if n == 0 {
-            0
-        } else {
-            self.next.fetch_add(1, Ordering::Relaxed) % n
-        };
+    /// the others as they follow in the schedule (members repeat). What does not `count` leaves the
+    /// turn to the next: were describing a statement a turn, a client that describes and then
+    /// executes would always execute on the same one of two.
+    pub(super) fn turn(&self, counts: bool) -> impl Iterator<Item = usize> + '_ {
+        let n = self.schedule.len().max(1);
+        let start = self.next.fetch_add(usize::from(counts), Ordering::Relaxed) % n;
         self.schedule[start..]
             .iter()
             .chain(&self.schedule[..start])
@@ -71,8 +71,8 @@ mod tests {
     use super::*;
 
     fn first_turns(weights: &[u32], n: usize) -> Vec<usize> {
-        let rr = RoundRobin::new(weights);
-        (0..n).filter_map(|_| rr.turn().next()).collect()
+        let rr = RoundRobin::new(weights, None);
+        (0..n).filter_map(|_| rr.turn(true).next()).collect()
     }
 
     #[test]
@@ -90,9 +90,26 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_count_leaves_the_turn_to_the_next() {
+        let rr = RoundRobin::new(&[1, 1], None);
+        let turns = [false, true, false, true].map(|counts| rr.turn(counts).next());
+        assert_eq!(turns, [Some(0), Some(0), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn a_new_topology_goes_on_where_the_last_was() {
+        let old = RoundRobin::new(&[1, 1], None);
+        assert_eq!(old.turn(true).next(), Some(0));
+        let new = RoundRobin::new(&[1, 1], Some(&old));
+        assert_eq!(new.turn(true).next(), Some(1));
+        // Sessions that have not noticed yet share the turns.
+        assert_eq!(old.turn(true).next(), Some(0));
+    }
+
+    #[test]
     fn every_member_is_tried_in_one_turn() {
-        let rr = RoundRobin::new(&[1, 2]);
-        let all: std::collections::BTreeSet<_> = rr.turn().collect();
+        let rr = RoundRobin::new(&[1, 2], None);
+        let all: std::collections::BTreeSet<_> = rr.turn(true).collect();
         assert_eq!(all.into_iter().collect::<Vec<_>>(), [0, 1]);
     }
 }

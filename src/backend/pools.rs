@@ -53,11 +53,11 @@ pub struct ShardPools {
 
 impl ShardPools {
     /// The servers to try for one read: usable replicas from the one whose turn it is, then the
-    /// primary.
-    pub fn readers(&self) -> impl Iterator<Item = &Arc<ServerPool>> {
+    /// primary. What does not `count` leaves the turn to the next read.
+    pub fn readers(&self, counts: bool) -> impl Iterator<Item = &Arc<ServerPool>> {
         let mut seen = 0u64;
         self.turns
-            .turn()
+            .turn(counts)
             .filter(move |i| {
                 let bit = 1u64 << (i % 64);
                 let first = seen & bit == 0;
@@ -126,10 +126,15 @@ impl Pools {
         if let Some(cluster) = state.clusters.get(&key).filter(|c| c.epoch >= epoch) {
             return Ok(cluster.clone());
         }
+        let before = state.clusters.get(&key).cloned();
+        let before = |shard: &Shard| {
+            let shards = before.iter().flat_map(|c| &c.shards);
+            shards.into_iter().find(|s| s.id == shard.id)
+        };
         let shards = database
             .shards
             .iter()
-            .map(|shard| self.shard(&mut state, database, shard, credentials))
+            .map(|shard| self.shard(&mut state, database, shard, credentials, before(shard)))
             .collect::<Result<Vec<_>, _>>()?;
         let cluster = Arc::new(Cluster { epoch, shards });
         state.clusters.insert(key, cluster.clone());
@@ -142,6 +147,7 @@ impl Pools {
         database: &Database,
         shard: &Shard,
         credentials: &Credentials,
+        before: Option<&ShardPools>,
     ) -> Result<ShardPools, Error> {
         let mut primary = None;
         let mut replicas = Vec::new();
@@ -200,7 +206,7 @@ impl Pools {
             },
             cause: "the shard has no primary".into(),
         })?;
-        let turns = RoundRobin::new(&weights);
+        let turns = RoundRobin::new(&weights, before.map(|b| &b.turns));
         Ok(ShardPools {
             id: shard.id,
             name: shard.name.clone(),

@@ -19,6 +19,9 @@ pub struct Where {
     pub shard: ShardId,
     /// On its primary (`Write`), or on a replica if one is usable (`Read`).
     pub access: Access,
+    /// Whether a statement is executed, and not only parsed or described: that is a replica's
+    /// turn.
+    pub executes: bool,
 }
 
 /// What a transaction has done on the connection that it holds.
@@ -82,7 +85,7 @@ impl Checkout<'_> {
             });
         }
         let mut last = None;
-        for pool in shard.readers() {
+        for pool in shard.readers(place.executes) {
             let primary = Arc::ptr_eq(pool, &shard.primary.pool);
             match self.lease_from(pool, false).await {
                 Ok(lease) => {

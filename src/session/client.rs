@@ -18,7 +18,8 @@ use super::startup::Hello;
 use super::state::{Prelude, Tx};
 use crate::backend::{Cluster, PoolMode};
 use crate::error::{ClientError, SqlState};
-use crate::executor::{CopyState, Held};
+use crate::executor::{CopyState, Held, Where};
+use crate::plan::Access;
 use crate::sharding::ShardId;
 use crate::topology::Topology;
 use crate::wire::{self, Fill, Header, Port};
@@ -105,7 +106,7 @@ impl Client {
             tx: Tx::Idle,
             held: None,
             pins: Vec::new(),
-            pinned: session_mode.then_some(super::run::SESSION_MODE),
+            pinned: session_mode.then_some(super::hold::SESSION_MODE),
             named: HashMap::default(),
             unnamed: None,
             unnamed_there: None,
@@ -167,10 +168,13 @@ impl Client {
     async fn ask_parameters(&mut self) -> Result<Parameters, ClientError> {
         let script = self.gucs.script().clone();
         self.refresh_cluster()?;
-        let mut held = self
-            .checkout(self.any_shard(), crate::plan::Access::Read)
-            .await?;
-        super::run::apply_settings(held.lease.conn(), &script).await?;
+        let place = Where {
+            shard: self.any_shard(),
+            access: Access::Read,
+            executes: false,
+        };
+        let mut held = self.checkout(place).await?;
+        super::hold::apply_settings(held.lease.conn(), &script).await?;
         let parameters: Parameters = held
             .lease
             .conn()

@@ -512,8 +512,10 @@ impl Client {
             shard: None,
             access: Access::Read,
             touches: Touched::Nothing,
+            executes: false,
         };
         for op in ops {
+            place.executes |= op.kind == Kind::Execute;
             if let (Some(a), Some(b)) = (place.shard, op.shard)
                 && a != b
             {

@@ -97,6 +97,7 @@ impl Client {
             shard,
             access,
             touches,
+            executes: true,
         })
     }
 
@@ -257,6 +258,7 @@ impl Client {
             shard: Some(ShardId(0)),
             access: Access::Write,
             touches: Touched::Wrote,
+            executes: true,
         };
         if let Err(error) = self.acquire(place).await {
             return self.refuse_query(header, &error).await;

@@ -6,7 +6,7 @@
 set -eu
 
 FIRST_USER=1000000
-ROUNDS=3
+ROUNDS=2
 # A read outside a transaction may go to a replica that has not heard of the last write yet.
 PRIMARY='/* pgdrover: role=primary */'
 checked=0

@@ -2,6 +2,8 @@
 
 // A test that cannot go on fails, helpers included.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Tables of scripts are long and yet one thing each.
+#![allow(clippy::too_many_lines)]
 
 mod backend_fake;
 mod config;

@@ -78,7 +78,7 @@ impl Seen {
         while !self.stop.load(Ordering::Relaxed) {
             let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
             self.most_in_flight.fetch_max(now, Ordering::Relaxed);
-            let found = if reader % 2 == 0 {
+            let found = if reader.is_multiple_of(2) {
                 let row = client.query_one(&statement, &[&(reader as i64)]).await;
                 row.map(|row| row.get::<_, String>(0))
             } else {

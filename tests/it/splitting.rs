@@ -17,6 +17,8 @@ use crate::support::daemon::{Running, over};
 const CLIENTS: i64 = 16;
 const FIRST_USER: i64 = 8_000_000;
 const USERS: i64 = 60;
+/// So many turns are taken however slow the machine, that shares are worth comparing.
+const ENOUGH: i64 = 2000;
 
 /// The texts, told from everybody else's in the servers' statistics by a word in each.
 const READ: &str = "SELECT current_setting('cluster_name') AS splitting, user_id FROM notifications WHERE user_id = $1";
@@ -145,8 +147,11 @@ async fn reads_are_the_replicas_in_equal_parts_and_writes_the_primarys() {
     let turns = AtomicI64::new(0);
     let workers = join_all((0..CLIENTS).map(async |_| {
         let mut worker = Worker::new(&running).await;
-        while Instant::now() < end {
+        loop {
             let turn = turns.fetch_add(1, Ordering::Relaxed);
+            if turn > ENOUGH && Instant::now() > end {
+                break;
+            }
             // 61 and 8 share no factor: every user meets every kind.
             worker.turn(turn, FIRST_USER + turn * 61 % USERS).await;
         }
@@ -172,7 +177,6 @@ async fn reads_are_the_replicas_in_equal_parts_and_writes_the_primarys() {
             a.min(b) * 10 >= a.max(b) * 9,
             "reads of the replicas: {told:?}"
         );
-        assert!(a > 50, "{told:?}");
     }
     every_write_was_kept(writes).await;
     statistics_agree(&told).await;
