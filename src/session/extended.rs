@@ -193,7 +193,12 @@ impl Client {
         if !failed || !decided || ends {
             return Ok(op);
         }
-        Err(aborted())
+        // Unless something is run before it, this is the first that the client hears of a loss.
+        let untold = match self.batch.ops.is_empty() {
+            true => self.untold.take(),
+            false => None,
+        };
+        Err(untold.unwrap_or_else(aborted))
     }
 
     fn statement(&self, name: &[u8]) -> Result<Arc<Prepared>, ClientError> {

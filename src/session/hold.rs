@@ -143,7 +143,7 @@ impl Client {
             Touched::Read => in_block,
             Touched::Wrote => true,
         };
-        if bound || self.pinned.is_some() && in_block {
+        if bound {
             self.begun = begun;
             let error = self.elsewhere(&held, place);
             self.held = Some(held);

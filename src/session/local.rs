@@ -43,9 +43,7 @@ impl Client {
             Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
             Effect::Begin { .. } => match (spelling::begin(text), &self.tx) {
                 // In an open batch it takes what the batch did into the transaction.
-                (Some(_), Tx::Idle) => {
-                    alone && self.shard_count() > 1 && self.pins.is_empty() && !self.batch_open
-                }
+                (Some(_), Tx::Idle) => alone && self.shard_count() > 1 && !self.batch_open,
                 // A second BEGIN warns, but its modes count.
                 (Some(begin), Tx::Deferred(_)) => alone && !begin.modes,
                 _ => false,

@@ -241,6 +241,8 @@ impl Client {
     /// What a statement does to the data of the shard that it runs on.
     pub(super) fn touches(shard: Option<ShardId>, statement: &Statement) -> Touched {
         match (shard, statement.access, statement.kind) {
+            // What it makes is on this connection: a transaction that moved would lose it.
+            _ if matches!(statement.effect, Effect::Pin(_)) => Touched::Wrote,
             (None, Access::Read, _) | (None, _, Kind::Session | Kind::Transaction) => {
                 Touched::Nothing
             }

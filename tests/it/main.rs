@@ -18,6 +18,7 @@ mod session_lost;
 mod session_pool;
 mod session_random;
 mod session_same;
+mod session_shards;
 mod session_startup;
 mod session_state;
 mod session_tls;

@@ -128,12 +128,16 @@ async fn a_transaction_that_lost_its_server_in_silence_does_not_seem_to_commit()
         );
         client.query("ROLLBACK").await;
     }
-    client.query("BEGIN").await;
-    client.query("INSERT INTO t VALUES (1)").await;
-    terminate(&db).await;
-    let batch = [say::extended("COMMIT", &[]), say::sync()].concat();
-    client.send(batch).await;
-    assert_eq!(as_told(&told(&mut client).await), ("08006", 'I'));
+    for (next, status) in [("COMMIT", 'I'), ("SELECT 1", 'E')] {
+        client.query("BEGIN").await;
+        client.query("INSERT INTO t VALUES (1)").await;
+        terminate(&db).await;
+        let batch = [say::extended(next, &[]), say::sync()].concat();
+        client.send(batch).await;
+        let found = told(&mut client).await;
+        assert_eq!(as_told(&found), ("08006", status), "{next}, prepared");
+        client.query("ROLLBACK").await;
+    }
     assert_eq!(client.value("SELECT count(*) FROM t").await, "0");
 }
 
