@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use super::prepared::Prepared;
 use crate::backend::{Conn, Sent, StatementId, statement_name};
+use crate::error::{ClientError, SqlState};
+use crate::router::{Param, Params};
 use crate::sharding::ShardId;
-use crate::wire;
+use crate::wire::{self, BindView};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -141,4 +143,32 @@ impl Sending<'_> {
         self.conn.ledger.sent(Sent::Parse(None), false);
         *self.unnamed_there = Some(p.clone());
     }
+}
+/// The parameters of a Bind, as the router asks for them.
+pub(super) struct Bound<'a> {
+    pub(super) view: BindView<'a>,
+    pub(super) types: &'a [u32],
+}
+
+impl Params for Bound<'_> {
+    fn get(&self, index: usize) -> Option<Param<'_>> {
+        Some(Param {
+            value: self.view.value(index)?,
+            binary: self.view.is_binary(index),
+            declared_type: self.types.get(index).copied().unwrap_or(0),
+        })
+    }
+}
+
+/// A name that no statement has.
+pub(super) fn no_statement(name: &[u8]) -> ClientError {
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!(
+            "prepared statement \"{}\" does not exist",
+            String::from_utf8_lossy(name)
+        )
+    };
+    ClientError::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
 }

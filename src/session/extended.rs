@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Kind, Op, Sending, Undo};
+use super::batch::{Bound, Kind, Op, Sending, Undo, no_statement};
 use super::client::{Client, End};
 use super::local::{EXPLAIN_COLUMN, aborted, rolls_back_to};
 use super::prepared::{Prepared, unnamed};
@@ -17,45 +17,17 @@ use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
 use crate::plan::{Access, Effect, LocalOp, Plan};
-use crate::router::{NoParams, Param, Params, SetConfig, set_configs};
+use crate::router::{NoParams, SetConfig, set_configs};
 use crate::wire::{self, BindView, Header, ParseView};
 
 /// Messages are sent on when so many bytes of them wait for a Sync.
 const LONG_BATCH: usize = 256 << 10;
-
-/// The parameters of a Bind, as the router asks for them.
-struct Bound<'a> {
-    view: BindView<'a>,
-    types: &'a [u32],
-}
-
-impl Params for Bound<'_> {
-    fn get(&self, index: usize) -> Option<Param<'_>> {
-        Some(Param {
-            value: self.view.value(index)?,
-            binary: self.view.is_binary(index),
-            declared_type: self.types.get(index).copied().unwrap_or(0),
-        })
-    }
-}
 
 fn violation(message: impl ToString) -> End {
     End::Fatal(ClientError::fatal(
         SqlState::PROTOCOL_VIOLATION,
         message.to_string(),
     ))
-}
-
-fn no_statement(name: &[u8]) -> ClientError {
-    let message = if name.is_empty() {
-        "unnamed prepared statement does not exist".to_owned()
-    } else {
-        format!(
-            "prepared statement \"{}\" does not exist",
-            String::from_utf8_lossy(name)
-        )
-    };
-    ClientError::error(SqlState::INVALID_SQL_STATEMENT_NAME, message)
 }
 
 /// What became of a message of a batch.
@@ -458,6 +430,11 @@ impl Client {
     fn op_is_local(&self, op: &Op, alone: bool) -> bool {
         match &op.statement {
             Some(prepared) => match prepared.routed.shape.statements.first() {
+                // What the portal did may be why it would not be answered here a second time.
+                Some(statement) if op.kind == Kind::DescribePortal && self.held.is_none() => {
+                    matches!(statement.effect, Effect::Deallocate(_))
+                        || self.is_local(statement, &prepared.sql, alone)
+                }
                 Some(statement) => self.is_local(statement, &prepared.sql, alone),
                 None => false,
             },

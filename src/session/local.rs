@@ -36,10 +36,10 @@ impl Client {
         if matches!(statement.plan, Plan::Local(_)) {
             return true;
         }
-        let on_server = self.held.is_some();
         match &statement.effect {
             Effect::DiscardAll => true,
-            Effect::Deallocate(None) => self.pins.is_empty() && !on_server,
+            // Statements that SQL prepared bind the session to a server, and it goes there.
+            Effect::Deallocate(None) => !self.has_state(),
             Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
             Effect::Begin { .. } => match (spelling::begin(text), &self.tx) {
                 // In an open batch it takes what the batch did into the transaction.

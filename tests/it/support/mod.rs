@@ -7,6 +7,7 @@ pub(crate) mod differ;
 pub(crate) mod fake;
 pub(crate) mod raw;
 pub(crate) mod say;
+pub(crate) mod script;
 
 use std::time::{Duration, Instant};
 
