@@ -17,7 +17,7 @@ use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
 use crate::plan::{Access, Effect, LocalOp, Plan};
-use crate::router::{NoParams, SetConfig, set_configs};
+use crate::router::NoParams;
 use crate::wire::{self, BindView, Header, ParseView};
 
 /// Messages are sent on when so many bytes of them wait for a Sync.
@@ -216,14 +216,14 @@ impl Client {
             Ok(statement) => statement,
             Err(error) => return Ok(Err(error)),
         };
+        let params = Bound {
+            view,
+            types: &statement.types,
+        };
+        let router = &self.served.router;
         let shard = match statement.routed.shape.statements.first().map(|s| &s.plan) {
             None | Some(Plan::Local(_)) => None,
             Some(_) => {
-                let params = Bound {
-                    view,
-                    types: &statement.types,
-                };
-                let router = &self.served.router;
                 let decision = router.decide(&statement.sql, &statement.routed, 0, &params);
                 match self.decided(decision) {
                     Ok(shard) => shard,
@@ -232,36 +232,12 @@ impl Client {
             }
         };
         let portal: Box<[u8]> = view.portal.into();
+        let with_values = statement.with_values(router, &params);
         let mut op = self.op(Kind::Bind, header, Some(statement.clone()));
         op.shard = shard;
-        let bound = self.with_values(&statement, header)?;
-        self.portals.insert(&portal, bound.unwrap_or(statement));
+        self.portals
+            .insert(&portal, with_values.unwrap_or(statement));
         Ok(self.checked(op))
-    }
-
-    /// The statement that a portal runs, with its parameters' values written in where the session
-    /// has to remember them.
-    fn with_values(
-        &self,
-        statement: &Prepared,
-        header: Header,
-    ) -> Result<Option<Arc<Prepared>>, End> {
-        let effect = statement.routed.shape.statements.first();
-        if effect.is_none_or(|s| s.effect != Effect::SetConfig) {
-            return Ok(None);
-        }
-        let params = Bound {
-            view: BindView::new(self.body(header)).map_err(violation)?,
-            types: &statement.types,
-        };
-        let Some(calls) = set_configs(&statement.sql, &params) else {
-            return Ok(None);
-        };
-        let calls: Vec<_> = calls.iter().map(SetConfig::call).collect();
-        let text = format!("SELECT {}", calls.join(", "));
-        let router = &self.served.router;
-        let bound = unnamed(router, text.as_bytes(), Vec::new(), statement.id);
-        Ok(Some(Arc::new(bound)))
     }
 
     /// Describe and Close name a statement (`S`) or a portal (`P`).

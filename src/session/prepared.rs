@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::StatementId;
-use crate::router::{Routed, Router};
+use crate::plan::Effect;
+use crate::router::{Params, Routed, Router, SetConfig, set_configs};
 
 /// A parsed statement of a client.
 #[derive(Debug)]
@@ -88,6 +89,26 @@ pub(super) fn unnamed(router: &Router, sql: &[u8], types: Vec<u32>, id: Statemen
         sql: text.into(),
         types,
         routed,
+    }
+}
+
+impl Prepared {
+    /// The statement with its parameters' values written in, where the session will have to
+    /// remember them.
+    pub(super) fn with_values(
+        &self,
+        router: &Router,
+        params: &dyn Params,
+    ) -> Option<Arc<Prepared>> {
+        let statement = self.routed.shape.statements.first()?;
+        if statement.effect != Effect::SetConfig {
+            return None;
+        }
+        let calls = set_configs(&self.sql, params)?;
+        let calls: Vec<_> = calls.iter().map(SetConfig::call).collect();
+        let text = format!("SELECT {}", calls.join(", "));
+        let bound = unnamed(router, text.as_bytes(), Vec::new(), self.id);
+        Some(Arc::new(bound))
     }
 }
 
