@@ -243,6 +243,8 @@ impl Client {
         match (shard, statement.access, statement.kind) {
             // What it makes is on this connection: a transaction that moved would lose it.
             _ if matches!(statement.effect, Effect::Pin(_)) => Touched::Wrote,
+            // A cursor, perhaps.
+            (None, Access::Read, Kind::Other) => Touched::Read,
             (None, Access::Read, _) | (None, _, Kind::Session | Kind::Transaction) => {
                 Touched::Nothing
             }
