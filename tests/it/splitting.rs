@@ -18,7 +18,7 @@ const CLIENTS: i64 = 16;
 const FIRST_USER: i64 = 8_000_000;
 const USERS: i64 = 60;
 /// So many turns are taken however slow the machine, that shares are worth comparing.
-const ENOUGH: i64 = 2000;
+const ENOUGH: i64 = 12_000;
 
 /// The texts, told from everybody else's in the servers' statistics by a word in each.
 const READ: &str = "SELECT current_setting('cluster_name') AS splitting, user_id FROM notifications WHERE user_id = $1";
