@@ -21,7 +21,9 @@ use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
-use crate::session::{ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings};
+use crate::session::{
+    ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings, keep_time,
+};
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
@@ -73,6 +75,7 @@ impl Daemon {
         let sessions = TaskTracker::new();
         let (ready, is_ready) = watch::channel(Readiness::Ready);
         let mut loops = vec![
+            tokio::spawn(until(stop.clone(), keep_time(service.clone()))),
             tokio::spawn(listener.run(service, sessions.clone(), drained)),
             tokio::spawn(upkeep(
                 pools,
@@ -150,6 +153,11 @@ impl Daemon {
         }
         finished
     }
+}
+
+/// Runs a loop until the process stops.
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled(work).await;
 }
 
 async fn upkeep(

@@ -1,9 +1,14 @@
 //! Sending to a held connection, and what follows from the answer.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN};
 use super::hold::SESSION_MODE;
 use super::prepared::Prepared;
+use super::pulse::Phase;
 use super::spelling;
 use super::startup::plain_strings_only;
 use super::state::Prelude;
@@ -46,15 +51,26 @@ impl Client {
         if !conn.plain_strings {
             return Err(Failure::Refused(plain_strings_only()));
         }
-        self.me.slot.arm(&conn.address, conn.key);
-        relay(
+        if self.me.slot.arm(&conn.address, conn.key) {
+            self.me.slot.disarm().await;
+            let _ = self.me.slot.arm(&conn.address, conn.key);
+        }
+        let pulse = &self.me.pulse;
+        pulse.enter(Phase::Running);
+        let mut relay = pin!(relay(
             &mut self.port,
             conn,
             &mut self.copy,
             &mut self.kept,
             progress,
-        )
-        .await
+        ));
+        let outcome = poll_fn(|cx| match relay.as_mut().poll(cx) {
+            Poll::Pending if pulse.is_due() => Poll::Ready(Err(Failure::Unresponsive)),
+            polled => polled,
+        });
+        let outcome = outcome.await;
+        pulse.enter(Phase::Busy);
+        outcome
     }
 
     /// Statements were run, each of which the server completes once unless it fails: what their

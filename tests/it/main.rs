@@ -23,6 +23,7 @@ mod session_same;
 mod session_shards;
 mod session_startup;
 mod session_state;
+mod session_timeouts;
 mod session_tls;
 mod splitting;
 mod support;
