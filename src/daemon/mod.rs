@@ -54,7 +54,7 @@ impl Daemon {
         let pools = Arc::new(Pools::new(config.pool.clone(), tls.clone()));
         let service = Arc::new(Service {
             settings: config.session.clone(),
-            acceptor: acceptor(&config)?,
+            tls: client_tls(&config)?,
             users: users(&config),
             databases: databases(&config)?,
             topology: publisher.subscribe(),
@@ -195,13 +195,13 @@ fn probe_tls(tls: &backend::Tls) -> ProbeTls {
     }
 }
 
-fn acceptor(config: &Config) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+fn client_tls(config: &Config) -> anyhow::Result<Option<wire::ServerTls>> {
     let session = &config.session;
     if session.client_tls_mode == ClientTlsMode::Disable || session.client_tls_cert_file.is_empty()
     {
         return Ok(None);
     }
-    wire::server_acceptor(&session.client_tls_cert_file, &session.client_tls_key_file)
+    wire::ServerTls::load(&session.client_tls_cert_file, &session.client_tls_key_file)
         .map(Some)
         .context("cannot set up TLS towards the clients")
 }

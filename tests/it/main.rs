@@ -6,12 +6,14 @@
 #![allow(clippy::too_many_lines)]
 
 mod backend_fake;
+mod backend_tls;
 mod config;
 mod demo;
 mod drivers;
 mod replica_loss;
 mod router;
 mod session_auth;
+mod session_binding;
 mod session_block;
 mod session_cancel;
 mod session_lost;
