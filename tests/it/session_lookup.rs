@@ -80,6 +80,10 @@ async fn a_password_is_valid_until_its_time_is_over() {
         role(&db, name, &format!("{attributes} PASSWORD 'x'")).await;
         assert_eq!(code(&pgdrover, name, "x").await, expected, "{name}");
     }
+    // pgdrover itself says so: the server, which would too, is not even asked.
+    let error = login(&pgdrover, "until_past", "x").await.err().unwrap();
+    let words = "password authentication failed for user \"until_past\"";
+    assert_eq!(error.field(b'M'), words);
     role(&db, "until_null", "LOGIN").await;
     assert_eq!(code(&pgdrover, "until_null", "").await, "28P01");
 }
