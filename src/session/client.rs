@@ -21,7 +21,7 @@ use super::startup::Hello;
 use super::state::{Prelude, Tx};
 use crate::backend::{Cluster, PoolMode};
 use crate::error::{ClientError, SqlState};
-use crate::executor::{CopyState, Held, Where};
+use crate::executor::{CopyState, Held};
 use crate::plan::Access;
 use crate::sharding::ShardId;
 use crate::topology::Topology;
@@ -182,12 +182,7 @@ impl Client {
     async fn ask_parameters(&mut self) -> Result<Parameters, ClientError> {
         let script = self.gucs.script().clone();
         self.refresh_cluster()?;
-        let place = Where {
-            shard: self.any_shard(),
-            access: Access::Read,
-            executes: false,
-        };
-        let mut held = self.checkout(place).await?;
+        let mut held = self.checkout_any(Access::Read, false).await?;
         super::hold::apply_settings(held.lease.conn(), &script).await?;
         let parameters: Parameters = held
             .lease

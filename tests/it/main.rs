@@ -10,6 +10,7 @@ mod backend_tls;
 mod config;
 mod demo;
 mod drivers;
+mod lessons;
 mod replica_loss;
 mod router;
 mod session_auth;
