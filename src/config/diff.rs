@@ -31,6 +31,7 @@ pub fn compare(old: &Config, new: &Config) -> Vec<Change> {
         ),
         ("log", old.log != new.log),
         ("session", old.session != new.session),
+        ("hba", old.hba != new.hba),
         ("pool", old.pool != new.pool),
         ("router", old.router != new.router),
         ("control", old.control != new.control),

@@ -53,6 +53,8 @@ pub struct Config {
     pub router: router::Settings,
     /// `[control]`.
     pub control: control::Settings,
+    /// `[[hba]]`, in their order.
+    pub hba: Vec<session::HbaRule>,
     /// `[[users]]`. Passwords from files have been read into `password` and `server_password`.
     pub users: Vec<session::UserSettings>,
     /// `[[databases]]`.

@@ -22,6 +22,7 @@ pub(super) fn build(config: &Config, pools: &Pools) -> anyhow::Result<Gate> {
     Ok(Gate {
         settings: config.session.clone(),
         tls: client_tls(config)?,
+        rules: config.hba.clone(),
         users,
         directories,
     })
@@ -33,7 +34,8 @@ fn client_tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     {
         return Ok(None);
     }
-    ServerTls::load(&session.client_tls_cert_file, &session.client_tls_key_file)
+    let (cert, key) = (&session.client_tls_cert_file, &session.client_tls_key_file);
+    ServerTls::load(cert, key, &session.client_tls_ca_file)
         .map(Some)
         .context("cannot set up TLS towards the clients")
 }

@@ -17,6 +17,8 @@ mod session_auth;
 mod session_binding;
 mod session_block;
 mod session_cancel;
+mod session_cert;
+mod session_hba;
 mod session_lookup;
 mod session_lost;
 mod session_pool;

@@ -144,7 +144,7 @@ fn remedies_name_what_was_meant() {
     );
     assert_eq!(
         remedy(&format!("zzz = 1\n{GOOD}")),
-        "the keys here are workers, listener, http, log, session, pool, router, control, users, databases"
+        "the keys here are workers, listener, http, log, session, pool, router, control, hba, users, databases"
     );
 }
 
@@ -316,6 +316,26 @@ fn contradictions_are_found() {
             "name = \"app\"\n[[databases.tables]]",
             "name = \"app\"\nauth_user = \"x\"\n[[databases.tables]]",
             "8 databases[0].auth_user: there is no user `x`",
+        ),
+        (
+            "weight = 2",
+            "[[hba]]\naddress = \"10.0.0.0/33\"\nmethod = \"trust\"",
+            "20 hba[0].address: invalid value: string \"10.0.0.0/33\", expected \"all\", \"local\", an IP address, or a network such as 10.0.0.0/8",
+        ),
+        (
+            "weight = 2",
+            "[[hba]]\nmethod = \"cert\"",
+            "20 hba[0].method: \"cert\" without session.client_tls_ca_file: no certificate could be checked",
+        ),
+        (
+            "weight = 2",
+            "[[hba]]\nmethod = \"reject\"",
+            "20 hba[0].method: everybody is rejected: no client could log in",
+        ),
+        (
+            "weight = 2",
+            "[session]\nauth_type = \"cert\"",
+            "20 session.auth_type: \"cert\" without session.client_tls_ca_file: no certificate could be checked",
         ),
         (
             "weight = 2",

@@ -32,6 +32,7 @@ fn the_template_has_every_key() {
         (listed_keys::<router::Settings>(), 2),
         (listed_keys::<control::Settings>(), 4),
         (listed_keys::<UserSettings>(), 7),
+        (listed_keys::<session::HbaRule>(), 5),
         (listed_keys::<sharding::Settings>(), 7),
         (listed_keys::<TableSettings>(), 5),
         (listed_keys::<ShardSettings>(), 3),
