@@ -30,7 +30,7 @@ use crate::sharding::{Function, Problem, ShardId};
 use crate::topology::{Address, Database, Health, Server, Shard, ShardSettings, Topology};
 use crate::{backend, control, http, listener, router, session, sharding, telemetry};
 
-pub use diff::{Change, compare};
+pub use diff::{compare, live};
 pub use error::{Error, Errors};
 
 /// A whole configuration. What [`load`] and [`parse`] return has passed every check.

@@ -11,9 +11,13 @@ use crate::session::{ClientTlsMode, Directory, Gate, Secret, User, UserSettings}
 use crate::wire::ServerTls;
 use crate::wire::scram::Verifier;
 
-/// Builds the gate. Fails only for files that cannot be read.
-pub(super) fn build(config: &Config, pools: &Pools) -> anyhow::Result<Gate> {
-    let users = users(config, pools);
+/// The gate that a reload replaces, and the configuration that it was built from.
+pub(super) type Before<'a> = Option<(&'a Gate, &'a Config)>;
+
+/// Builds the gate. Fails only for files that cannot be read, and then has changed nothing.
+pub(super) fn build(config: &Config, pools: &Pools, before: Before<'_>) -> anyhow::Result<Gate> {
+    let tls = client_tls(config)?;
+    let users = users(config, pools, before);
     let directories = config
         .databases
         .iter()
@@ -21,7 +25,7 @@ pub(super) fn build(config: &Config, pools: &Pools) -> anyhow::Result<Gate> {
         .collect();
     Ok(Gate {
         settings: config.session.clone(),
-        tls: client_tls(config)?,
+        tls,
         rules: config.hba.clone(),
         users,
         directories,
@@ -54,7 +58,26 @@ pub(super) fn server_password(user: &UserSettings) -> Option<&str> {
     server.map(String::as_str).or(own)
 }
 
-fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
+/// Users who stay as they were are kept. Of others the pools on the servers are, and get the new
+/// password.
+fn users(config: &Config, pools: &Pools, before: Before<'_>) -> HashMap<String, Arc<User>> {
+    let kept = |settings: &UserSettings| {
+        let (gate, config) = before?;
+        let unchanged = config.users.contains(settings);
+        gate.users
+            .get(&settings.name)
+            .filter(|_| unchanged)
+            .cloned()
+    };
+    let secret_of = |settings: &UserSettings, role: &str, password: Option<&str>| {
+        let user = before.and_then(|(gate, _)| gate.users.get(&settings.name));
+        let same_role = user.filter(|u| *u.credentials.user == *role && !u.passes_through);
+        let Some(user) = same_role else {
+            return Arc::new(ServerSecret::new(password));
+        };
+        user.credentials.secret.set_password(password);
+        user.credentials.secret.clone()
+    };
     let user = |settings: &UserSettings| {
         let (role, password) = (server_user(settings), server_password(settings));
         let secret = settings.password.as_deref().map(|p| Secret::parse(p));
@@ -65,7 +88,7 @@ fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
                 user: role.into(),
                 secret: match passes_through {
                     true => pools.learnt_secret(role),
-                    false => Arc::new(ServerSecret::new(password)),
+                    false => secret_of(settings, role, password),
                 },
             },
             passes_through,
@@ -75,7 +98,10 @@ fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
     config
         .users
         .iter()
-        .map(|s| (s.name.clone(), Arc::new(user(s))))
+        .map(|s| {
+            let user = kept(s).unwrap_or_else(|| Arc::new(user(s)));
+            (s.name.clone(), user)
+        })
         .collect()
 }
 

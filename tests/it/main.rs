@@ -8,6 +8,7 @@
 mod backend_fake;
 mod backend_tls;
 mod config;
+mod daemon_reload;
 mod demo;
 mod drivers;
 mod lessons;
