@@ -22,7 +22,7 @@ use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
 use crate::session::{
-    ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings, keep_time,
+    ClientLimit, ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings, keep_time,
 };
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
@@ -51,7 +51,7 @@ impl Daemon {
         let publisher = Publisher::new(config.topology());
         let (draining, drained) = watch::channel(false);
         let (reports, reported) = mpsc::channel(64);
-        let pools = Arc::new(Pools::new(config.pool.clone(), tls.clone()));
+        let pools = Arc::new(pools(&config, &tls));
         let service = Arc::new(Service {
             settings: config.session.clone(),
             acceptor: acceptor(&config)?,
@@ -206,6 +206,12 @@ fn acceptor(config: &Config) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>
         .context("cannot set up TLS towards the clients")
 }
 
+fn pools(config: &Config, tls: &backend::Tls) -> Pools {
+    let databases = config.databases.iter();
+    let limits = databases.map(|d| (d.name.as_str().into(), d.pool_limits()));
+    Pools::new(config.pool.clone(), tls.clone(), limits.collect())
+}
+
 /// As whom a user works on the servers: its own password serves there too if it is in clear, or
 /// in the form that an MD5 challenge can be answered with.
 fn credentials(user: &UserSettings) -> Credentials {
@@ -217,6 +223,7 @@ fn credentials(user: &UserSettings) -> Credentials {
     Credentials {
         user: user.server_user.as_deref().unwrap_or(&user.name).into(),
         password: password.map(Into::into),
+        limits: user.pool_limits(),
     }
 }
 
@@ -225,6 +232,12 @@ fn users(config: &Config) -> HashMap<String, Arc<User>> {
         secret: settings.password.as_deref().map(Secret::parse),
         credentials: credentials(settings),
         pool_mode: settings.pool_mode.unwrap_or(config.pool.pool_mode),
+        clients: ClientLimit::of_user(
+            &settings.name,
+            settings
+                .max_user_client_connections
+                .unwrap_or(config.session.max_user_client_connections),
+        ),
     };
     config
         .users
@@ -239,9 +252,12 @@ fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
             .schema()
             .map_err(|problems| anyhow::anyhow!("database {}: {problems:?}", database.name))?;
         let router = Router::new(schema, &config.router);
+        let clients = database
+            .max_db_client_connections
+            .unwrap_or(config.session.max_db_client_connections);
         Ok((
             database.name.clone(),
-            Arc::new(Served::new(&database.name, router)),
+            Arc::new(Served::new(&database.name, router, clients)),
         ))
     };
     config.databases.iter().map(served).collect()
@@ -250,7 +266,7 @@ fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
 fn probe_credentials(config: &Config) -> Option<control::Credentials> {
     let named = config.users.iter().find(|u| u.name == config.control.user);
     let user = named.or(config.users.first())?;
-    let Credentials { user, password } = credentials(user);
+    let Credentials { user, password, .. } = credentials(user);
     Some(control::Credentials {
         user: user.to_string(),
         password: password.map(|p| p.to_string()),

@@ -9,6 +9,7 @@ use tracing::{debug, info};
 
 use super::auth::{self, Failed, Secret, authenticate};
 use super::client::{Client, Identity};
+use super::limit::ClientLimit;
 use super::prepared::Statements;
 use super::registry::Registry;
 use super::startup::{Hello, Startup, negotiate};
@@ -29,6 +30,8 @@ pub struct User {
     pub credentials: Credentials,
     /// When its server connections go back to their pool.
     pub pool_mode: PoolMode,
+    /// How many clients it may have.
+    pub clients: Arc<ClientLimit>,
 }
 
 /// A database that clients may name.
@@ -43,6 +46,8 @@ pub struct Served {
     pub metrics: ClientMetrics,
     /// Metrics of its router.
     pub routes: RouteMetrics,
+    /// How many clients it may have.
+    pub clients: Arc<ClientLimit>,
     welcomes: Mutex<HashMap<(String, Arc<str>), Parameters>>,
     proven: Mutex<HashSet<Arc<str>>>,
 }
@@ -54,14 +59,15 @@ pub(super) type Parameters = Arc<[(String, String)]>;
 const MAX_WELCOMES: usize = 256;
 
 impl Served {
-    /// A database with its router.
-    pub fn new(name: &str, router: Router) -> Self {
+    /// A database with its router and the number of clients that it may have (0: any).
+    pub fn new(name: &str, router: Router, most_clients: usize) -> Self {
         Served {
             name: name.into(),
             router,
             statements: Statements::default(),
             metrics: ClientMetrics::new(name),
             routes: RouteMetrics::new(name),
+            clients: ClientLimit::of_database(name, most_clients),
             welcomes: Mutex::default(),
             proven: Mutex::default(),
         }
@@ -218,6 +224,12 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
             .hint("Databases are declared under [[databases]]."),
         ));
     };
+    let admitted = [&user.clients, &served.clients].map(|limit| limit.admit());
+    let [of_user, of_database] = admitted;
+    let admitted = (
+        of_user.map_err(Failed::Refused)?,
+        of_database.map_err(Failed::Refused)?,
+    );
     auth::accepted(&mut hello.port);
     let settings = hello.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     let gucs = gucs::Gucs::new(settings);
@@ -225,5 +237,6 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
         user: user.clone(),
         served: served.clone(),
         gucs,
+        admitted,
     })
 }

@@ -14,6 +14,7 @@ mod router;
 mod session_auth;
 mod session_block;
 mod session_cancel;
+mod session_limits;
 mod session_lost;
 mod session_pool;
 mod session_random;
