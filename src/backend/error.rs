@@ -28,6 +28,16 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// What pgdrover has of the role's password does not do for this server.
+    #[error("cannot prove to server {server} to be role \"{role}\": {cause}")]
+    Unproven {
+        /// The server.
+        server: Address,
+        /// The role.
+        role: String,
+        /// What is missing or wrong.
+        cause: &'static str,
+    },
     /// All connections were in use for too long.
     #[error(
         "no connection to {server} became free within query_wait_timeout ({waited:.1?}): {limit}"
@@ -72,9 +82,21 @@ impl Error {
         }
     }
 
+    /// Whether the server is there and does not let the role in.
+    pub(super) fn is_about_the_role(&self) -> bool {
+        match self {
+            Error::Unproven { .. } => true,
+            Error::Login { code, .. } => code.starts_with("28"),
+            _ => false,
+        }
+    }
+
     /// Whether another server of the shard may do instead, and control should look at this one.
     pub fn is_server_fault(&self) -> bool {
-        !matches!(self, Error::PoolTimeout { .. } | Error::Closed { .. })
+        !matches!(
+            self,
+            Error::Unproven { .. } | Error::PoolTimeout { .. } | Error::Closed { .. }
+        )
     }
 
     /// The server concerned.
@@ -82,6 +104,7 @@ impl Error {
         match self {
             Error::Connect { server, .. }
             | Error::Login { server, .. }
+            | Error::Unproven { server, .. }
             | Error::PoolTimeout { server, .. }
             | Error::Closed { server }
             | Error::InRecovery { server }
@@ -112,6 +135,8 @@ impl From<&Error> for ClientError {
                     "Raise {raise}, or look for transactions that stay open."
                 ))
             }
+            Error::Unproven { .. } => ClientError::error(SqlState::INVALID_PASSWORD, message)
+                .hint("Log in again with the current password, or set the user's server_password."),
             Error::Closed { .. } => ClientError::error(SqlState::ADMIN_SHUTDOWN, message),
             Error::InRecovery { .. } => ClientError::error(SqlState::CANNOT_CONNECT_NOW, message)
                 .hint("The configured primary is a standby now; correct the roles or wait for the failover."),

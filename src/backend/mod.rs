@@ -16,6 +16,8 @@ mod outage;
 mod pool;
 mod pools;
 mod quota;
+mod reader;
+mod secret;
 mod waiting;
 
 pub use cancel::CancelSlot;
@@ -27,6 +29,8 @@ pub use ledger::{Ledger, Note, Sent, StatementId, Verdict};
 pub use pool::ServerPool;
 pub use pools::{Cluster, Credentials, Pools, ShardPools};
 pub use quota::Limit;
+pub use reader::{FirstRow, Reader};
+pub use secret::ServerSecret;
 
 use std::time::Duration;
 

@@ -110,7 +110,11 @@ impl<'a> Attempt<'a> {
         let Some(pool) = self.0.take() else { return };
         let (now, longest) = (Instant::now(), pool.settings.server_login_retry);
         let chance = rand::random::<f64>();
-        if error.is_unreachable() {
+        if !pool.login.secret.is_fixed() && error.is_about_the_role() {
+            // The next client's login may bring what was missing.
+            pool.shared.server.over();
+            pool.logins.given_up();
+        } else if error.is_unreachable() {
             pool.logins.given_up();
             let server = &pool.shared.server;
             server.failed(now, longest, chance, error.clone());

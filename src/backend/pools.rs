@@ -1,7 +1,7 @@
 //! All pools, following the topology.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::ServerMetrics;
@@ -13,15 +13,15 @@ use super::connect::{Login, Tls};
 use super::outage::Outage;
 use super::pool::{ServerPool, Shared, Sizes};
 use super::quota::Quota;
-use super::{Error, Limit, Overrides, Settings};
+use super::{Error, Limit, Overrides, ServerSecret, Settings};
 
 /// Who logs in to the servers on behalf of a client.
 #[derive(Clone)]
 pub struct Credentials {
     /// The role on the servers.
     pub user: Arc<str>,
-    /// Its password; none if the servers trust.
-    pub password: Option<Arc<str>>,
+    /// What proves it.
+    pub secret: Arc<ServerSecret>,
     /// What it has instead of the values in `[pool]`. Of several users who log in to the servers
     /// as one, the first to come counts.
     pub limits: Overrides,
@@ -95,6 +95,9 @@ struct State {
     databases: HashMap<Arc<str>, Arc<Quota>>,
     users: HashMap<Arc<str>, Arc<Quota>>,
     servers: HashMap<Address, Arc<Outage>>,
+    /// The secrets of roles whose keys come from their clients' logins, as long as somebody, such
+    /// as a pool, has them.
+    learnt: HashMap<Box<str>, Weak<ServerSecret>>,
 }
 
 /// Every pool of the process.
@@ -122,6 +125,17 @@ impl Pools {
     /// TLS towards the servers.
     pub fn tls(&self) -> &Tls {
         &self.tls
+    }
+
+    /// The one secret of a role whose keys come from its clients' logins.
+    pub fn learnt_secret(&self, role: &str) -> Arc<ServerSecret> {
+        let mut state = self.lock();
+        if let Some(secret) = state.learnt.get(role).and_then(Weak::upgrade) {
+            return secret;
+        }
+        let secret = Arc::new(ServerSecret::default());
+        state.learnt.insert(role.into(), Arc::downgrade(&secret));
+        secret
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -223,7 +237,7 @@ impl Pools {
         }
         let login = Login {
             user: credentials.user.clone(),
-            password: credentials.password.clone(),
+            secret: credentials.secret.clone(),
             dbname: shard.dbname.clone(),
         };
         let metrics = ServerMetrics::new(
@@ -311,6 +325,7 @@ impl Pools {
                 .any(|s| s.address == *address)
         };
         state.servers.retain(|address, _| known(address));
+        state.learnt.retain(|_, secret| secret.strong_count() > 0);
         state
             .clusters
             .retain(|(database, _), _| topology.databases.contains_key(database));

@@ -65,6 +65,12 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// The name that clients give.
     pub name: String,
+    /// `session.auth_user`, if it is another for this database.
+    pub auth_user: Option<String>,
+    /// `session.auth_query`, if it is another for this database.
+    pub auth_query: Option<String>,
+    /// `session.auth_dbname`, if it is another for this database.
+    pub auth_dbname: Option<String>,
     /// Most connections of each of its pools; `pool.default_pool_size` when absent.
     pub pool_size: Option<usize>,
     /// Least connections of each of its pools; `pool.min_pool_size` when absent.

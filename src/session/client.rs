@@ -11,17 +11,18 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::extended::Collected;
+use super::gate::User;
 use super::gucs::Gucs;
 use super::limit::Admitted;
 use super::prepared::{Portals, Prepared};
 use super::pulse::Phase;
 use super::registry::Registered;
-use super::service::{Parameters, Served, Service, User};
+use super::service::{Parameters, Served, Service};
 use super::startup::Hello;
 use super::state::{Prelude, Tx};
 use crate::backend::{Cluster, PoolMode};
 use crate::error::{ClientError, SqlState};
-use crate::executor::{CopyState, Held, Where};
+use crate::executor::{CopyState, Held};
 use crate::plan::Access;
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::Closed;
@@ -187,12 +188,7 @@ impl Client {
     async fn ask_parameters(&mut self) -> Result<Parameters, ClientError> {
         let script = self.gucs.script().clone();
         self.refresh_cluster()?;
-        let place = Where {
-            shard: self.any_shard(),
-            access: Access::Read,
-            executes: false,
-        };
-        let mut held = self.checkout(place).await?;
+        let mut held = self.checkout_any(Access::Read, false).await?;
         if let Err(error) = super::hold::apply_settings(held.lease.conn(), &script).await {
             held.lease.discard(Closed::SetupFailed);
             return Err(error);

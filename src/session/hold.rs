@@ -51,6 +51,31 @@ impl Client {
         checkout.lease(place).await
     }
 
+    /// Leases a connection for what may run on any shard: a shard that cannot be reached holds up
+    /// nobody who does not need it.
+    pub(super) async fn checkout_any(
+        &mut self,
+        access: Access,
+        executes: bool,
+    ) -> Result<Held, ClientError> {
+        let (first, shards) = (self.any_shard().0, self.shard_count().max(1) as u16);
+        let mut place = Where {
+            shard: ShardId(first),
+            access,
+            executes,
+        };
+        let mut outcome = self.checkout(place).await;
+        for step in 1..shards {
+            match &outcome {
+                Err(error) if error.code.code().starts_with("08") => {}
+                _ => break,
+            }
+            place.shard = ShardId((first + step) % shards);
+            outcome = self.checkout(place).await;
+        }
+        outcome
+    }
+
     /// Makes `held` a connection on which `place` may run, with the session's settings and the
     /// transaction's beginning queued or done. On an error nothing was sent for the statement.
     pub(super) async fn acquire(&mut self, place: Place) -> Result<(), ClientError> {
@@ -96,14 +121,13 @@ impl Client {
             (true, false) => Access::Write,
             (false, _) => place.access,
         };
-        let shard = place
-            .shard
-            .unwrap_or_else(|| match (self.tx.in_block(), place.access) {
-                // Catalogs are looked up on one shard, so that type OIDs stay the same.
-                (false, Access::Write) => ShardId(0),
-                _ => self.any_shard(),
-            });
         let executes = place.executes;
+        let shard = match (place.shard, self.tx.in_block(), place.access) {
+            (Some(shard), ..) => shard,
+            // Catalogs are looked up on one shard, so that type OIDs stay the same.
+            (None, false, Access::Write) => ShardId(0),
+            (None, ..) => return self.checkout_any(access, executes).await,
+        };
         self.checkout(Where {
             shard,
             access,
@@ -253,9 +277,14 @@ impl Client {
         }
     }
 
+    /// Why a session without any state on its connections keeps them.
+    pub(super) fn unpinned(&self) -> Option<&'static str> {
+        (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE)
+    }
+
     /// The state for which connections were pinned is gone: they go back.
     pub(super) async fn unpin(&mut self) {
-        self.pinned = (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE);
+        self.pinned = self.unpinned();
         for held in std::mem::take(&mut self.pins) {
             give_back(held).await;
         }

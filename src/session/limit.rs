@@ -1,66 +1,73 @@
 //! How many clients one user, or one database, may have.
+//!
+//! The counts outlive a reload, which may change the limits.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ClientError, SqlState};
 
-/// One such limit, and how much of it is used.
-#[derive(Debug)]
-pub struct ClientLimit {
-    /// Whose, and the setting's name: `("user", "max_user_client_connections")`.
-    kind: (&'static str, &'static str),
-    name: Box<str>,
-    most: usize,
-    clients: AtomicUsize,
+/// Whose clients are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Whose {
+    User,
+    Database,
 }
 
-impl ClientLimit {
-    /// The limit on the clients of a user; 0 is none.
-    pub fn of_user(name: &str, most: usize) -> Arc<Self> {
-        Self::new(("user", "max_user_client_connections"), name, most)
-    }
+/// How many clients each user and each database has.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<HashMap<(Whose, Box<str>), usize>>);
 
-    /// The limit on the clients of a database; 0 is none.
-    pub fn of_database(name: &str, most: usize) -> Arc<Self> {
-        Self::new(("database", "max_db_client_connections"), name, most)
+impl Counts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Whose, Box<str>), usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn new(kind: (&'static str, &'static str), name: &str, most: usize) -> Arc<Self> {
-        Arc::new(ClientLimit {
-            kind,
-            name: name.into(),
-            most,
-            clients: AtomicUsize::new(0),
+impl Whose {
+    /// Admits one more client, until what is returned is dropped; `most` 0 is no limit.
+    /// Errors: 53300.
+    pub(super) fn admit(
+        self,
+        counts: &Arc<Counts>,
+        name: &str,
+        most: usize,
+    ) -> Result<Admitted, ClientError> {
+        let key = (self, Box::from(name));
+        let mut clients = counts.lock();
+        let count = clients.entry(key.clone()).or_default();
+        if most > 0 && *count >= most {
+            let (whose, setting) = match self {
+                Whose::User => ("user", "max_user_client_connections"),
+                Whose::Database => ("database", "max_db_client_connections"),
+            };
+            let message = format!("{whose} \"{name}\" has all its {most} clients ({setting})");
+            return Err(ClientError::fatal(SqlState::TOO_MANY_CONNECTIONS, message)
+                .hint(format!("Raise {setting}.")));
+        }
+        *count += 1;
+        drop(clients);
+        Ok(Admitted {
+            counts: counts.clone(),
+            key,
         })
     }
-
-    /// Admits one more client, until what is returned is dropped. Errors: 53300.
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Admitted, ClientError> {
-        let admitted = self
-            .clients
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                (self.most == 0 || n < self.most).then_some(n + 1)
-            });
-        match admitted {
-            Ok(_) => Ok(Admitted(self.clone())),
-            Err(_) => {
-                let ((whose, setting), name, most) = (self.kind, &self.name, self.most);
-                Err(ClientError::fatal(
-                    SqlState::TOO_MANY_CONNECTIONS,
-                    format!("{whose} \"{name}\" has all its {most} clients ({setting})"),
-                )
-                .hint(format!("Raise {setting}.")))
-            }
-        }
-    }
 }
 
-/// One client among those that a limit counts.
-pub(super) struct Admitted(Arc<ClientLimit>);
+/// One client among those that are counted.
+pub(super) struct Admitted {
+    counts: Arc<Counts>,
+    key: (Whose, Box<str>),
+}
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Ordering::AcqRel);
+        let mut clients = self.counts.lock();
+        if let Some(count) = clients.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.key);
+            }
+        }
     }
 }

@@ -118,7 +118,9 @@ impl Client {
         for call in calls {
             let statement = format!("SELECT {}", call.call());
             self.tx.repeat(&statement);
-            if !call.local {
+            if call.local {
+                self.gucs.set_local(&call.name, &statement);
+            } else {
                 self.gucs.set(&call.name, &statement);
             }
         }
@@ -140,7 +142,12 @@ impl Client {
                 self.end_prelude(text);
                 self.end_settings(false);
             }
-            Effect::Set { local: true, .. } => self.repeat(text),
+            Effect::Set {
+                name, local: true, ..
+            } => {
+                self.gucs.set_local(name, text);
+                self.repeat(text);
+            }
             Effect::Set {
                 name, value: None, ..
             } => {
@@ -165,6 +172,17 @@ impl Client {
                 // It removed the statements of all clients from this server connection.
                 if let Some(held) = &mut self.held {
                     held.lease.conn().prepared().clear();
+                }
+            }
+            Effect::DiscardAll => {
+                self.discarded();
+                self.unnamed_there = None;
+                // The state on other connections goes with the boundary.
+                self.pinned = self.unpinned();
+                if let Some(held) = &mut self.held {
+                    let conn = held.lease.conn();
+                    conn.prepared().clear();
+                    conn.settings = "".into();
                 }
             }
             _ => {}
@@ -225,6 +243,9 @@ impl Client {
         held.lease.pool().metrics().transaction();
         self.end_settings(!progress.failed);
         self.release_held().await;
+        if self.pinned.is_none() && !self.pins.is_empty() {
+            self.unpin().await;
+        }
     }
 
     /// A transaction ended: the settings changed in it are the session's now, or are forgotten.

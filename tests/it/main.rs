@@ -6,15 +6,19 @@
 #![allow(clippy::too_many_lines)]
 
 mod backend_fake;
+mod backend_tls;
 mod config;
 mod demo;
 mod drivers;
+mod lessons;
 mod replica_loss;
 mod router;
 mod session_auth;
+mod session_binding;
 mod session_block;
 mod session_cancel;
 mod session_limits;
+mod session_lookup;
 mod session_lost;
 mod session_pool;
 mod session_random;
