@@ -13,6 +13,7 @@ mod drivers;
 mod lessons;
 mod replica_loss;
 mod router;
+mod server_down;
 mod session_auth;
 mod session_binding;
 mod session_block;
