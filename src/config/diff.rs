@@ -23,6 +23,7 @@ pub fn live(running: &Config, new: &Config) -> Config {
             idle_transaction_timeout: was.idle_transaction_timeout,
             client_idle_timeout: was.client_idle_timeout,
             max_message_size: was.max_message_size,
+            max_db_client_connections: was.max_db_client_connections,
             ..session.clone()
         },
         hba: new.hba.clone(),
@@ -65,6 +66,10 @@ pub fn compare(old: &Config, new: &Config) -> Vec<String> {
         (
             "session.max_message_size",
             s.max_message_size != t.max_message_size,
+        ),
+        (
+            "session.max_db_client_connections",
+            s.max_db_client_connections != t.max_db_client_connections,
         ),
         ("session", s != rest),
         ("pool", old.pool != new.pool),

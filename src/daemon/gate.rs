@@ -62,8 +62,10 @@ pub(super) fn server_password(user: &UserSettings) -> Option<&str> {
 /// password.
 fn users(config: &Config, pools: &Pools, before: Before<'_>) -> HashMap<String, Arc<User>> {
     let kept = |settings: &UserSettings| {
-        let (gate, config) = before?;
-        let unchanged = config.users.contains(settings);
+        let (gate, before_config) = before?;
+        let unchanged = before_config.users.contains(settings)
+            && before_config.session.max_user_client_connections
+                == config.session.max_user_client_connections;
         gate.users
             .get(&settings.name)
             .filter(|_| unchanged)
@@ -90,9 +92,13 @@ fn users(config: &Config, pools: &Pools, before: Before<'_>) -> HashMap<String, 
                     true => pools.learnt_secret(role),
                     false => secret_of(settings, role, password),
                 },
+                limits: settings.pool_limits(),
             },
             passes_through,
             pool_mode: settings.pool_mode.unwrap_or(config.pool.pool_mode),
+            most_clients: settings
+                .max_user_client_connections
+                .unwrap_or(config.session.max_user_client_connections),
         }
     };
     config
@@ -127,5 +133,6 @@ fn directory(
     let mut directory = Directory::new(&database.name, query.clone(), dbname, reader);
     directory.keep = session.auth_query_cache_time;
     directory.pool_mode = config.pool.pool_mode;
+    directory.most_clients = session.max_user_client_connections;
     Some(directory)
 }

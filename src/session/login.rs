@@ -5,6 +5,7 @@ use super::client::Identity;
 use super::gate::Gate;
 use super::gucs;
 use super::hba::{Peer, Who};
+use super::limit::Whose;
 use super::service::Service;
 use super::startup::Hello;
 use crate::error::{ClientError, SqlState};
@@ -68,11 +69,19 @@ pub(super) async fn login(
             .hint("Databases are declared under [[databases]]."),
         ));
     };
+    let counts = &service.registry.counts;
+    let of_user = Whose::User.admit(counts, &hello.user, user.most_clients);
+    let of_database = Whose::Database.admit(counts, &hello.database, served.most_clients);
+    let admitted = (
+        of_user.map_err(Failed::Refused)?,
+        of_database.map_err(Failed::Refused)?,
+    );
     auth::accepted(&mut hello.port);
     let settings = hello.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     Ok(Identity {
         user: user.clone(),
         served: served.clone(),
         gucs: gucs::Gucs::new(settings),
+        admitted,
     })
 }

@@ -34,6 +34,7 @@ pub struct Served {
     pub metrics: ClientMetrics,
     /// Metrics of its router.
     pub routes: RouteMetrics,
+    pub(super) most_clients: usize,
     welcomes: Mutex<HashMap<(String, Arc<str>), Parameters>>,
     proven: Mutex<HashSet<Arc<str>>>,
 }
@@ -45,14 +46,15 @@ pub(super) type Parameters = Arc<[(String, String)]>;
 const MAX_WELCOMES: usize = 256;
 
 impl Served {
-    /// A database with its router.
-    pub fn new(name: &str, router: Router) -> Self {
+    /// A database with its router and the number of clients that it may have (0: any).
+    pub fn new(name: &str, router: Router, most_clients: usize) -> Self {
         Served {
             name: name.into(),
             router,
             statements: Statements::default(),
             metrics: ClientMetrics::new(name),
             routes: RouteMetrics::new(name),
+            most_clients,
             welcomes: Mutex::default(),
             proven: Mutex::default(),
         }
