@@ -1,10 +1,15 @@
 //! The connections to one server for one user and database, and the lease on one of them.
 //!
-//! deadpool keeps the queue of connections and the queue of waiters (first come, first served);
-//! what a connection must be to go back is decided here.
+//! deadpool keeps the bound, the queue of waiters (first come, first served) and the making of new
+//! connections; what a connection must be to go back is decided here.
+//!
+//! A connection that comes back while nobody waits is not given to deadpool but laid on a stack of
+//! warm ones, from which the next checkout takes it without a future, a permit or a clock. To
+//! deadpool it is still in use, so as soon as somebody waits, what comes back goes to deadpool.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{
     self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
@@ -27,6 +32,32 @@ struct Manager {
     lifetime: Duration,
     max_prepared: usize,
     metrics: ServerMetrics,
+    clock: Clock,
+}
+
+/// Time since the pool began, as of the last upkeep: good enough for limits of minutes, and it
+/// costs a checkout nothing.
+struct Clock {
+    began: Instant,
+    millis: AtomicU64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Clock {
+            began: Instant::now(),
+            millis: AtomicU64::new(0),
+        }
+    }
+
+    fn set(&self) {
+        let millis = self.began.elapsed().as_millis() as u64;
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
 }
 
 impl managed::Manager for Manager {
@@ -45,20 +76,32 @@ impl managed::Manager for Manager {
                 }
             })??;
         self.metrics.opened();
-        Ok(Box::new(Conn::new(login, self.max_prepared)))
+        Ok(Box::new(Conn::new(
+            login,
+            self.max_prepared,
+            self.clock.now(),
+        )))
     }
 
     async fn recycle(&self, conn: &mut Box<Conn>, _: &Metrics) -> RecycleResult<Error> {
-        let reason = if !(conn.is_clean() && conn.port.is_quiet()) {
+        self.usable(conn).map_err(|reason| {
+            self.metrics.closed(reason);
+            RecycleError::message(reason)
+        })
+    }
+}
+
+impl Manager {
+    /// Whether a connection that rested may be given out; if not, why.
+    fn usable(&self, conn: &mut Conn) -> Result<(), &'static str> {
+        if !(conn.is_clean() && conn.port.is_quiet()) {
             // A server that went away, or spoke unasked, while the connection rested.
-            "server_closed"
-        } else if conn.opened().elapsed() >= self.lifetime {
-            "lifetime"
-        } else {
-            return Ok(());
-        };
-        self.metrics.closed(reason);
-        Err(RecycleError::message(reason))
+            return Err("server_closed");
+        }
+        if self.clock.now().saturating_sub(conn.opened) >= self.lifetime {
+            return Err("lifetime");
+        }
+        Ok(())
     }
 }
 
@@ -71,6 +114,10 @@ pub struct ServerPool {
     wait_timeout: Duration,
     idle_timeout: Duration,
     metrics: ServerMetrics,
+    /// Connections at rest that deadpool takes for ones in use; the last is the one used last.
+    warm: Mutex<Vec<Object>>,
+    /// How many checkouts are with deadpool: as long as there are any, nothing is kept warm.
+    asking: AtomicUsize,
     /// The numbers of active and idle connections that the gauges show.
     reported: Mutex<[i64; 2]>,
 }
@@ -105,6 +152,7 @@ impl ServerPool {
             lifetime: settings.server_lifetime,
             max_prepared: settings.max_prepared_statements,
             metrics: metrics.clone(),
+            clock: Clock::new(),
         };
         let pool = managed::Pool::builder(manager)
             .max_size(settings.default_pool_size)
@@ -119,6 +167,8 @@ impl ServerPool {
             wait_timeout: settings.query_wait_timeout,
             idle_timeout: settings.server_idle_timeout,
             metrics,
+            warm: Mutex::default(),
+            asking: AtomicUsize::new(0),
             reported: Mutex::default(),
         })
     }
@@ -133,9 +183,42 @@ impl ServerPool {
         &self.metrics
     }
 
+    fn warm(&self) -> MutexGuard<'_, Vec<Object>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A warm connection, if there is one and nobody waits for it. Costs no clock and no future.
+    pub fn try_checkout(self: &Arc<Self>) -> Option<Lease> {
+        if self.asking.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        self.take_warm()
+    }
+
+    fn take_warm(self: &Arc<Self>) -> Option<Lease> {
+        loop {
+            let mut object = self.warm().pop()?;
+            match self.pool.manager().usable(&mut object) {
+                Ok(()) => return Some(self.lease(object)),
+                Err(reason) => {
+                    self.metrics.closed(reason);
+                    drop(Object::take(object));
+                }
+            }
+        }
+    }
+
     /// A connection that nobody else has, waiting for one if all are in use. Errors: see
     /// [`Error`]; a wait that is given up (the future is dropped) leaves no trace.
     pub async fn checkout(self: &Arc<Self>) -> Result<Lease, Error> {
+        if let Some(lease) = self.try_checkout() {
+            return Ok(lease);
+        }
+        let _asking = Asking::begin(&self.asking);
+        // Again: what came back before it was known that somebody asks.
+        if let Some(lease) = self.take_warm() {
+            return Ok(lease);
+        }
         // deadpool arms a timer for a wait with a limit: first try without one.
         let object = match self.pool.timeout_get(&NO_WAIT).await {
             Err(PoolError::Timeout(_)) => self.pool.get().await,
@@ -151,43 +234,87 @@ impl ServerPool {
                 server: self.address.clone(),
             },
         })?;
-        Ok(Lease {
+        Ok(self.lease(object))
+    }
+
+    fn lease(self: &Arc<Self>, object: Object) -> Lease {
+        Lease {
             object: Some(object),
             pool: self.clone(),
-        })
+        }
+    }
+
+    /// Takes a clean connection back.
+    fn put_back(&self, mut object: Object) {
+        object.rested = self.pool.manager().clock.now();
+        if self.is_asked() {
+            return drop(object);
+        }
+        self.warm().push(object);
+        // Whoever began to ask in between has not seen it.
+        if self.is_asked() {
+            let object = self.warm().pop();
+            drop(object);
+        }
+    }
+
+    /// Whether what comes back is deadpool's: somebody asks there, or the pool was closed.
+    fn is_asked(&self) -> bool {
+        self.asking.load(Ordering::SeqCst) > 0 || self.pool.is_closed()
     }
 
     /// Brings the gauges up to date. They are not kept at each checkout, which would cost more than
     /// all the other metrics of a transaction.
     pub(super) fn report(&self) {
         let status = self.pool.status();
-        let now = [status.size - status.available, status.available].map(|n| n as i64);
+        let idle = status.available + self.warm().len();
+        let now = [status.size.saturating_sub(idle), idle].map(|n| n as i64);
         let mut last = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         self.metrics.active(now[0] - last[0]);
         self.metrics.idle(now[1] - last[1]);
         *last = now;
     }
 
-    /// Closes the connections that rested longer than the limit.
+    /// Closes the connections that rested longer than the limit. To be called every few seconds:
+    /// the time by which connections age is that of the last call.
     pub(super) fn retire_idle(&self) {
-        let limit = self.idle_timeout;
-        let retired = self
-            .pool
-            .retain(|_, metrics| metrics.last_used() < limit)
-            .removed;
-        for _ in &retired {
+        let clock = &self.pool.manager().clock;
+        clock.set();
+        let now = clock.now();
+        let rested = |conn: &Conn| now.saturating_sub(conn.rested) >= self.idle_timeout;
+        let warm: Vec<Object> = self.warm().extract_if(.., |o| rested(o)).collect();
+        let kept = self.pool.retain(|conn, _| !rested(conn));
+        let retired = warm.into_iter().map(Object::take).chain(kept.removed);
+        for _ in retired {
             self.metrics.closed("idle");
         }
     }
 
     /// Closes the pool: resting connections now, leased ones when they come back.
     pub(super) fn close(&self) {
-        let removed = self.pool.retain(|_, _| false).removed;
-        for _ in &removed {
+        self.pool.close();
+        let warm = std::mem::take(&mut *self.warm());
+        let rested = self.pool.retain(|_, _| false).removed;
+        for _ in warm.into_iter().map(Object::take).chain(rested) {
             self.metrics.closed("pool_closed");
         }
-        self.pool.close();
         self.report();
+    }
+}
+
+/// A checkout that is with deadpool, however it ends.
+struct Asking<'a>(&'a AtomicUsize);
+
+impl<'a> Asking<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Asking(count)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -232,7 +359,7 @@ impl Lease {
             return;
         }
         if let Some(object) = self.object.take() {
-            drop(object);
+            self.pool.put_back(object);
         }
     }
 
