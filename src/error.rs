@@ -38,6 +38,8 @@ sqlstates! {
     ACTIVE_SQL_TRANSACTION = b"25001";
     /// A write reached a server that only reads.
     READ_ONLY_SQL_TRANSACTION = b"25006";
+    /// The client left a transaction open for too long.
+    IDLE_IN_TRANSACTION_SESSION_TIMEOUT = b"25P03";
     /// The transaction failed earlier; only ROLLBACK is possible.
     IN_FAILED_SQL_TRANSACTION = b"25P02";
     /// No such prepared statement.

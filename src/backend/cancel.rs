@@ -48,9 +48,14 @@ impl CancelSlot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session's statement runs in this process from now on.
-    pub fn arm(&self, address: &Address, key: (i32, i32)) {
-        self.lock().phase = Phase::Running(address.clone(), key);
+    /// The session's statement is about to run in this process. Returns whether a cancel for the
+    /// statement before it is still on its way there: then the session must [`CancelSlot::disarm`]
+    /// and arm again, so that it does not hit this one.
+    #[must_use]
+    pub fn arm(&self, address: &Address, key: (i32, i32)) -> bool {
+        let mut state = self.lock();
+        state.phase = Phase::Running(address.clone(), key);
+        state.sending > 0
     }
 
     /// The session begins to wait for a connection.
@@ -90,8 +95,17 @@ impl CancelSlot {
 
     /// Cancels what the session does now. Errors are not reported: the requester cannot be told.
     pub async fn fire(&self, tls: &Tls) {
+        self.fire_if(tls, || true).await;
+    }
+
+    /// Cancels what the session does now if `still` says so, which is asked when nothing can
+    /// change any more: a statement that began afterwards waits until the cancel has arrived.
+    pub async fn fire_if(&self, tls: &Tls, still: impl FnOnce() -> bool) {
         let target = {
             let mut state = self.lock();
+            if !still() {
+                return;
+            }
             match &mut state.phase {
                 Phase::Idle => return,
                 Phase::Waiting(cancelled) => {

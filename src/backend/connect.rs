@@ -8,13 +8,13 @@ use bytes::BytesMut;
 use pgwire::messages::startup::{Authentication, SecretKey, Startup};
 use pgwire::messages::{DecodeContext, Message, ProtocolVersion};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::topology::Address;
+use crate::wire::scram::{ClientExchange, Keys, SCRAM, SCRAM_PLUS};
 use crate::wire::{self, Fill, Port, Stream};
 
 use super::conn::LoggedIn;
@@ -209,8 +209,8 @@ impl Handshake<'_> {
                 let answer = self.md5(&salt)?;
                 self.password_message(answer.as_bytes(), true);
             }
-            Authentication::SASL(mechanisms) if mechanisms.iter().any(|m| m == SCRAM_SHA_256) => {
-                self.scram().await?;
+            Authentication::SASL(offered) if offered.iter().any(|m| m == SCRAM) => {
+                self.scram(&offered).await?;
             }
             other => {
                 return Err(self.refused("28000", &format!("method {other:?} is not supported")));
@@ -264,28 +264,40 @@ impl Handshake<'_> {
             .fold("md5".to_owned(), |hex, b| hex + &format!("{b:02x}")))
     }
 
-    async fn scram(&mut self) -> Result<(), Error> {
-        let password = self.password()?.to_owned();
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        let first = scram.message().to_vec();
+    /// SCRAM-SHA-256, bound to the channel where both sides can.
+    async fn scram(&mut self, offered: &[String]) -> Result<(), Error> {
+        let end_point = self.port.stream().server_end_point();
+        let plus = offered.iter().any(|m| m == SCRAM_PLUS);
+        let refused = end_point.is_some() && !plus;
+        let end_point = end_point.filter(|_| plus);
+        let mechanism = match end_point {
+            Some(_) => SCRAM_PLUS,
+            None => SCRAM,
+        };
+        let exchange = ClientExchange::new(end_point.as_deref(), refused);
+        let first = exchange.first();
         self.port.output.frame(b'p', |out| {
-            out.put(SCRAM_SHA_256.as_bytes());
+            out.put(mechanism.as_bytes());
             out.put_u8(0);
             out.put_u32(first.len() as u32);
-            out.put(&first);
+            out.put(first.as_bytes());
         });
         self.send().await?;
         let Authentication::SASLContinue(challenge) = self.authentication().await? else {
             return Err(self.lost("no SASL challenge"));
         };
-        scram.update(&challenge).map_err(|e| self.lost(e))?;
-        let second = scram.message().to_vec();
-        self.password_message(&second, false);
+        let challenged = exchange.challenged(&challenge).map_err(|e| self.lost(e))?;
+        let keys = Keys::of_password(self.password()?, &challenged.salt, challenged.iterations);
+        let (last, expected) = challenged.answer(&keys);
+        self.password_message(last.as_bytes(), false);
         self.send().await?;
-        let Authentication::SASLFinal(proof) = self.authentication().await? else {
-            return Err(self.lost("no SASL outcome"));
-        };
-        scram.finish(&proof).map_err(|e| self.lost(e))
+        match self.authentication().await? {
+            Authentication::SASLFinal(proof) if expected.is(&proof) => Ok(()),
+            Authentication::SASLFinal(_) => {
+                Err(self.lost("the server does not know the password that it asks for"))
+            }
+            _ => Err(self.lost("no SASL outcome")),
+        }
     }
 
     async fn until_ready(mut self) -> Result<LoggedIn, Error> {

@@ -21,7 +21,9 @@ use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
-use crate::session::{ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings};
+use crate::session::{
+    ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings, keep_time, wake_to_leave,
+};
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
@@ -52,7 +54,7 @@ impl Daemon {
         let pools = Arc::new(Pools::new(config.pool.clone(), tls.clone()));
         let service = Arc::new(Service {
             settings: config.session.clone(),
-            acceptor: acceptor(&config)?,
+            tls: client_tls(&config)?,
             users: users(&config),
             databases: databases(&config)?,
             topology: publisher.subscribe(),
@@ -73,6 +75,8 @@ impl Daemon {
         let sessions = TaskTracker::new();
         let (ready, is_ready) = watch::channel(Readiness::Ready);
         let mut loops = vec![
+            tokio::spawn(until(stop.clone(), keep_time(service.clone()))),
+            tokio::spawn(wake_to_leave(service.clone())),
             tokio::spawn(listener.run(service, sessions.clone(), drained)),
             tokio::spawn(upkeep(
                 pools,
@@ -152,6 +156,11 @@ impl Daemon {
     }
 }
 
+/// Runs a loop until the process stops.
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled(work).await;
+}
+
 async fn upkeep(
     pools: Arc<Pools>,
     topology: watch::Receiver<Arc<Topology>>,
@@ -187,13 +196,13 @@ fn probe_tls(tls: &backend::Tls) -> ProbeTls {
     }
 }
 
-fn acceptor(config: &Config) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+fn client_tls(config: &Config) -> anyhow::Result<Option<wire::ServerTls>> {
     let session = &config.session;
     if session.client_tls_mode == ClientTlsMode::Disable || session.client_tls_cert_file.is_empty()
     {
         return Ok(None);
     }
-    wire::server_acceptor(&session.client_tls_cert_file, &session.client_tls_key_file)
+    wire::ServerTls::load(&session.client_tls_cert_file, &session.client_tls_key_file)
         .map(Some)
         .context("cannot set up TLS towards the clients")
 }

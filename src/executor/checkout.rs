@@ -118,7 +118,12 @@ impl Checkout<'_> {
                     });
                 }
                 // Who gave up waiting does not want to wait elsewhere.
-                Err(error) if error.code == SqlState::QUERY_CANCELED => return Err(error),
+                Err(error)
+                    if error.code == SqlState::QUERY_CANCELED
+                        || error.code == SqlState::TOO_MANY_CONNECTIONS =>
+                {
+                    return Err(error);
+                }
                 Err(error) => last = Some(error),
             }
         }

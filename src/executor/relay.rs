@@ -26,6 +26,8 @@ pub enum Failure {
         /// Whether the server said so itself, with a FATAL error.
         code: Option<String>,
     },
+    /// The server did not react to the cancel request for a statement that ran too long.
+    Unresponsive,
     /// The client is gone.
     Client(io::Error),
     /// The client broke the protocol.
@@ -38,6 +40,9 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Server { cause, .. } => f.write_str(cause),
+            Failure::Unresponsive => f.write_str(
+                "the statement ran longer than query_timeout and the server did not cancel it in time",
+            ),
             Failure::Client(error) => write!(f, "client: {error}"),
             Failure::Protocol(error) => write!(f, "client: {error}"),
             Failure::Refused(error) => f.write_str(&error.message),

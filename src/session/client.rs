@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, info};
@@ -12,13 +13,14 @@ use tracing::{debug, info};
 use super::extended::Collected;
 use super::gucs::Gucs;
 use super::prepared::{Portals, Prepared};
+use super::pulse::Phase;
 use super::registry::Registered;
 use super::service::{Parameters, Served, Service, User};
 use super::startup::Hello;
 use super::state::{Prelude, Tx};
 use crate::backend::{Cluster, PoolMode};
 use crate::error::{ClientError, SqlState};
-use crate::executor::{CopyState, Held, Where};
+use crate::executor::{CopyState, Held};
 use crate::plan::Access;
 use crate::sharding::ShardId;
 use crate::topology::Topology;
@@ -49,6 +51,9 @@ impl From<io::Error> for End {
         End::Left(error)
     }
 }
+
+/// How long a client may take to read why it is disconnected.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One client's session.
 pub(super) struct Client {
@@ -126,6 +131,7 @@ impl Client {
     /// Runs the session to its end.
     pub(super) async fn run(mut self) {
         self.served.metrics.connected();
+        self.me.pulse.wake_here().await;
         debug!(peer = %self.peer, database = %self.served.name, "client logged in");
         let end = match self.welcome().await {
             Ok(()) => self.serve().await,
@@ -138,10 +144,17 @@ impl Client {
                 info!(peer = %self.peer, code = %error.code, error = %error.message, "closing");
                 self.served.metrics.error(error.code.code());
                 wire::error_response(&mut self.port.output, &error);
-                let _ = self.port.flush().await;
+                let port = &mut self.port;
+                poll_fn(|cx| {
+                    let _ = port.poll_flush(cx);
+                    Poll::Ready(())
+                })
+                .await;
             }
         }
         self.leave_servers().await;
+        // A client that does not read keeps no server connection, and not its task for ever.
+        let _ = tokio::time::timeout(LAST_WORDS, self.port.flush()).await;
         self.served.metrics.disconnected();
     }
 
@@ -168,12 +181,7 @@ impl Client {
     async fn ask_parameters(&mut self) -> Result<Parameters, ClientError> {
         let script = self.gucs.script().clone();
         self.refresh_cluster()?;
-        let place = Where {
-            shard: self.any_shard(),
-            access: Access::Read,
-            executes: false,
-        };
-        let mut held = self.checkout(place).await?;
+        let mut held = self.checkout_any(Access::Read, false).await?;
         super::hold::apply_settings(held.lease.conn(), &script).await?;
         let parameters: Parameters = held
             .lease
@@ -314,22 +322,44 @@ impl Client {
     /// Waits until the client sends something. Meanwhile a connection that the session holds may
     /// speak (a notification, a farewell), and pgdrover may stop.
     async fn wait_for_input(&mut self) -> Result<(), End> {
+        let phase = match self.held.is_some() || self.tx.in_block() {
+            true => Phase::IdleInTransaction,
+            false => Phase::Idle,
+        };
+        self.me.pulse.enter(phase);
+        let waited = match self.input().await {
+            Err(End::Left(_)) if self.me.pulse.is_due() => {
+                Err(End::Fatal(self.me.pulse.farewell(&self.service.settings)))
+            }
+            waited => waited,
+        };
+        self.me.pulse.enter(Phase::Busy);
+        waited
+    }
+
+    async fn input(&mut self) -> Result<(), End> {
         let at_rest = self.held.is_none() && self.pins.is_empty() && self.kept == 0;
         if at_rest && !self.tx.in_block() {
-            self.port.flush().await?;
-            self.port.input.release_memory();
-            self.port.output.release_memory();
-            let port = &mut self.port;
-            let filled = tokio::select! {
-                biased;
-                filled = poll_fn(|cx| port.poll_fill(cx)) => filled?,
-                _ = self.draining.wait_for(|d| *d) => return Err(shutdown()),
+            let (port, pulse) = (&mut self.port, &self.me.pulse);
+            poll_fn(|cx| pulse.timely(port.poll_flush(cx))).await?;
+            port.input.release_memory();
+            port.output.release_memory();
+            let draining = &self.draining;
+            let filled = poll_fn(|cx| match pulse.timely(port.poll_fill(cx)) {
+                // A look at a number; `wake_to_leave` sees to it that it is looked at.
+                Poll::Pending if draining.has_changed().unwrap_or(true) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            });
+            let Some(filled) = filled.await else {
+                return Err(shutdown());
             };
-            return ended(filled);
+            return ended(filled?);
         }
         if self.held.is_none() && self.pins.is_empty() {
-            self.port.flush().await?;
-            return ended(self.port.fill().await?);
+            let (port, pulse) = (&mut self.port, &self.me.pulse);
+            poll_fn(|cx| pulse.timely(port.poll_flush(cx))).await?;
+            return ended(poll_fn(|cx| pulse.timely(port.poll_fill(cx))).await?);
         }
         self.wait_with_servers().await
     }
@@ -339,6 +369,7 @@ impl Client {
             let Client {
                 port, held, pins, ..
             } = self;
+            let pulse = &self.me.pulse;
             let heard = poll_fn(|cx| {
                 if let Poll::Ready(Err(e)) = port.poll_flush(cx) {
                     return Poll::Ready(Err(e));
@@ -354,7 +385,7 @@ impl Client {
                         return Poll::Ready(Ok(None));
                     }
                 }
-                Poll::Pending
+                pulse.timely(Poll::Pending)
             })
             .await?;
             match heard {

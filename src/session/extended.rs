@@ -150,10 +150,11 @@ impl Client {
         }
         let name: Box<[u8]> = view.name.into();
         let types = view.types().collect();
-        let statement = self
-            .served
+        let served = &self.served;
+        let naming = self.gucs.naming();
+        let statement = served
             .statements
-            .intern(&self.served.router, view.sql, types);
+            .intern(&served.router, view.sql, types, &naming);
         let mut op = match self.checked(self.op(Kind::Parse, header, Some(statement.clone()))) {
             Ok(op) => op,
             Err(error) => return Ok(Err(error)),

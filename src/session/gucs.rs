@@ -5,6 +5,7 @@
 //! unread. Inside a transaction changes are pending: COMMIT makes them the session's, ROLLBACK
 //! forgets them, ROLLBACK TO forgets those after the savepoint, as the server does. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,8 +16,13 @@ use super::words::words;
 enum Change {
     Set(Box<str>, Box<str>),
     Reset(Option<Box<str>>),
+    /// SET LOCAL of a setting that [`NAMING`] lists.
+    Local(Box<str>),
     Savepoint(Box<str>),
 }
+
+/// The settings on which it depends what the names in a statement mean.
+const NAMING: [&str; 3] = ["search_path", "role", "session_authorization"];
 
 /// A session's settings.
 #[derive(Debug)]
@@ -27,6 +33,7 @@ pub(super) struct Gucs {
     current: BTreeMap<Box<str>, Box<str>>,
     pending: Vec<Change>,
     script: Arc<str>,
+    naming: Box<str>,
 }
 
 /// What the end of a transaction did to a session's settings.
@@ -56,6 +63,7 @@ impl Gucs {
             startup,
             pending: Vec::new(),
             script: "".into(),
+            naming: "".into(),
         };
         gucs.rebuild();
         gucs
@@ -65,6 +73,29 @@ impl Gucs {
     /// there are none. Equal settings give equal scripts.
     pub(super) fn script(&self) -> &Arc<str> {
         &self.script
+    }
+
+    /// What decides which tables the names in a statement are: two sessions that are alike in it
+    /// mean the same by the same text. Mostly empty.
+    pub(super) fn naming(&self) -> Cow<'_, str> {
+        if self.pending.is_empty() {
+            return Cow::Borrowed(&self.naming);
+        }
+        let concerns = |name: &str| NAMING.contains(&name);
+        let mut all = self.naming.to_string();
+        for change in &self.pending {
+            match change {
+                Change::Set(name, statement) if concerns(name) => all.push_str(statement),
+                Change::Local(statement) => all.push_str(statement),
+                Change::Reset(name) if name.as_deref().is_none_or(concerns) => {
+                    all.push_str("RESET ");
+                    all.push_str(name.as_deref().unwrap_or("ALL"));
+                }
+                _ => continue,
+            }
+            all.push_str("\n;");
+        }
+        Cow::Owned(all)
     }
 
     /// Whether statements come in UTF-8, as far as the client has said.
@@ -83,6 +114,13 @@ impl Gucs {
             .push(Change::Set(name.into(), statement.into()));
     }
 
+    /// The client ran `statement`, which sets `name` until the transaction ends.
+    pub(super) fn set_local(&mut self, name: &str, statement: &str) {
+        if NAMING.contains(&name) {
+            self.pending.push(Change::Local(statement.into()));
+        }
+    }
+
     /// The client ran RESET of one setting, or of all.
     pub(super) fn reset(&mut self, name: Option<&str>) {
         self.pending.push(Change::Reset(name.map(Into::into)));
@@ -90,12 +128,12 @@ impl Gucs {
 
     /// The client ran SAVEPOINT, RELEASE or ROLLBACK TO: `text` is the statement.
     pub(super) fn transaction_control(&mut self, text: &str) {
-        let mut words = words(text).into_iter();
-        let first = words.next().unwrap_or_default();
-        let noise = ["work", "transaction", "to", "savepoint"];
-        let Some(name) = words.find(|w| !noise.contains(&w.as_str())) else {
+        let words = words(text);
+        // The name stands last in all of them, and may be spelt like the words before it.
+        let (Some(first), Some(name)) = (words.first(), words.last()) else {
             return;
         };
+        let name = name.as_str();
         let mark = Change::Savepoint(name.into());
         let at = self.pending.iter().rposition(|c| *c == mark);
         match (first.as_str(), at) {
@@ -120,20 +158,29 @@ impl Gucs {
         for change in pending {
             match change {
                 Change::Set(name, statement) => {
+                    self.ends_role(&name);
                     self.current.insert(name, statement);
                 }
                 Change::Reset(Some(name)) => {
+                    self.ends_role(&name);
                     match self.startup.get(&name) {
                         Some(statement) => self.current.insert(name, statement.clone()),
                         None => self.current.remove(&name),
                     };
                 }
                 Change::Reset(None) => self.reset_all(),
-                Change::Savepoint(_) => {}
+                Change::Local(_) | Change::Savepoint(_) => {}
             }
         }
         self.rebuild();
         if reset { Changed::Reset } else { Changed::Set }
+    }
+
+    /// Another session user has no role set, whichever there was.
+    fn ends_role(&mut self, name: &str) {
+        if name == "session_authorization" {
+            self.current.remove("role");
+        }
     }
 
     /// RESET ALL leaves the role alone, as PostgreSQL does.
@@ -172,6 +219,8 @@ impl Gucs {
             script.push_str("\n;");
         }
         self.script = script.into();
+        let naming = NAMING.iter().filter_map(|name| self.current.get(*name));
+        self.naming = naming.map(|s| format!("{s}\n;")).collect::<String>().into();
     }
 }
 

@@ -75,6 +75,31 @@ impl Client {
         true
     }
 
+    /// Leases a connection for what may run on any shard: a shard that cannot be reached holds up
+    /// nobody who does not need it.
+    pub(super) async fn checkout_any(
+        &mut self,
+        access: Access,
+        executes: bool,
+    ) -> Result<Held, ClientError> {
+        let (first, shards) = (self.any_shard().0, self.shard_count().max(1) as u16);
+        let mut place = Where {
+            shard: ShardId(first),
+            access,
+            executes,
+        };
+        let mut outcome = self.checkout(place).await;
+        for step in 1..shards {
+            match &outcome {
+                Err(error) if error.code.code().starts_with("08") => {}
+                _ => break,
+            }
+            place.shard = ShardId((first + step) % shards);
+            outcome = self.checkout(place).await;
+        }
+        outcome
+    }
+
     /// Makes `held` a connection on which `place` may run, with the session's settings and the
     /// transaction's beginning queued or done. On an error nothing was sent for the statement.
     pub(super) async fn acquire(&mut self, place: Place) -> Result<(), ClientError> {
@@ -98,7 +123,7 @@ impl Client {
         if self.held.is_none() {
             let held = match self.take_pin(place) {
                 Some(held) => held,
-                None => self.checkout(self.place_for(place)).await?,
+                None => self.lease_for(place).await?,
             };
             self.held = Some(held);
             if let Err(error) = self.prepare_connection().await {
@@ -133,6 +158,15 @@ impl Client {
             access,
             executes: place.executes,
         }
+    }
+
+    async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
+        let at = self.place_for(place);
+        // A write outside a transaction that no shard is known for has its shard all the same.
+        if place.shard.is_some() || !self.tx.in_block() && place.access == Access::Write {
+            return self.checkout(at).await;
+        }
+        self.checkout_any(at.access, at.executes).await
     }
 
     fn fits(&self, held: &Held, place: Place) -> bool {
@@ -271,9 +305,14 @@ impl Client {
         }
     }
 
+    /// Why a session without any state on its connections keeps them.
+    pub(super) fn unpinned(&self) -> Option<&'static str> {
+        (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE)
+    }
+
     /// The state for which connections were pinned is gone: they go back.
     pub(super) async fn unpin(&mut self) {
-        self.pinned = (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE);
+        self.pinned = self.unpinned();
         for held in std::mem::take(&mut self.pins) {
             give_back(held).await;
         }

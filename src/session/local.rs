@@ -37,7 +37,8 @@ impl Client {
             return true;
         }
         match &statement.effect {
-            Effect::DiscardAll => true,
+            // A transaction or a pipeline that a server has is its own to judge.
+            Effect::DiscardAll => !self.batch_open && !matches!(self.tx, Tx::Open(_)),
             // Statements that SQL prepared bind the session to a server, and it goes there.
             Effect::Deallocate(None) => !self.has_state(),
             Effect::Deallocate(Some(name)) => self.named.contains_key(name.as_bytes()),
@@ -153,19 +154,20 @@ impl Client {
     }
 
     async fn discard_all(&mut self) -> Result<Answer, ClientError> {
-        let reason = match (self.tx.in_block(), self.batch_open) {
-            (true, _) => Some("DISCARD ALL cannot run inside a transaction block"),
-            (_, true) => Some("DISCARD ALL cannot be executed within a pipeline"),
-            _ => None,
-        };
-        if let Some(reason) = reason {
+        if self.tx.in_block() {
+            let reason = "DISCARD ALL cannot run inside a transaction block";
             return Err(ClientError::error(SqlState::ACTIVE_SQL_TRANSACTION, reason));
         }
+        self.discarded();
+        self.unpin().await;
+        Ok(Answer::Tag("DISCARD ALL"))
+    }
+
+    /// The session is as it began, but for the state on its server connections.
+    pub(super) fn discarded(&mut self) {
         self.named.clear();
         self.unnamed = None;
         self.gucs.discard();
-        self.unpin().await;
-        Ok(Answer::Tag("DISCARD ALL"))
     }
 
     /// Writes an answer out. `described`: a RowDescription was asked for and sent before.

@@ -26,6 +26,7 @@ impl Client {
                 let error = ClientError::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string());
                 return Err(End::Fatal(error));
             }
+            Failure::Unresponsive => (failure.to_string(), None),
             Failure::Server { cause, code } => (cause, code),
         };
         let pinned = self.pinned.is_some();

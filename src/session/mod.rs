@@ -13,6 +13,7 @@ mod hold;
 mod local;
 mod lost;
 mod prepared;
+mod pulse;
 mod registry;
 mod run;
 mod service;
@@ -23,6 +24,7 @@ mod state;
 mod words;
 
 pub use auth::Secret;
+pub use pulse::{keep_time, wake_to_leave};
 pub use registry::Registry;
 pub use service::{Served, Service, User, serve};
 
@@ -39,6 +41,15 @@ pub struct Settings {
     /// A client must have logged in by then.
     #[serde(with = "humantime_serde")]
     pub client_login_timeout: Duration,
+    /// A statement that runs longer is cancelled; 0: never.
+    #[serde(with = "humantime_serde")]
+    pub query_timeout: Duration,
+    /// A client that leaves a transaction open for longer without a word is disconnected; 0: never.
+    #[serde(with = "humantime_serde")]
+    pub idle_transaction_timeout: Duration,
+    /// A client that is silent for longer outside a transaction is disconnected; 0: never.
+    #[serde(with = "humantime_serde")]
+    pub client_idle_timeout: Duration,
     /// Longest message that is held whole, in bytes; a longer one is refused.
     pub max_message_size: usize,
     /// Whether clients may, must or cannot encrypt.
@@ -54,6 +65,9 @@ impl Default for Settings {
         Settings {
             auth_type: AuthType::ScramSha256,
             client_login_timeout: Duration::from_secs(60),
+            query_timeout: Duration::ZERO,
+            idle_transaction_timeout: Duration::ZERO,
+            client_idle_timeout: Duration::ZERO,
             max_message_size: 256 << 20,
             client_tls_mode: ClientTlsMode::Allow,
             client_tls_cert_file: String::new(),

@@ -21,9 +21,12 @@ pub struct Prepared {
     pub types: Vec<u32>,
     /// Its plan.
     pub routed: Routed,
+    /// What its names mean, as [`super::gucs::Gucs::naming`] has it: a server analyses a statement
+    /// once for all who share it.
+    naming: Box<str>,
 }
 
-type Key = (Box<[u8]>, Vec<u32>);
+type Key = (Box<[u8]>, Vec<u32>, Box<str>);
 
 impl Prepared {
     /// The text in the client's own bytes.
@@ -47,10 +50,16 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// The statement of this text and these types.
-    pub fn intern(&self, router: &Router, sql: &[u8], types: Vec<u32>) -> Arc<Prepared> {
+    /// The statement of this text and these types, whose names mean what `naming` says.
+    pub fn intern(
+        &self,
+        router: &Router,
+        sql: &[u8],
+        types: Vec<u32>,
+        naming: &str,
+    ) -> Arc<Prepared> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (Box::from(sql), types);
+        let key = (Box::from(sql), types, Box::from(naming));
         if let Some(known) = state.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -61,7 +70,10 @@ impl Statements {
         // A text that is prepared again after it was forgotten gets a new number: the old one may
         // still exist on some server under a plan that a change of the schema made stale.
         state.next += 1;
-        let prepared = Arc::new(unnamed(router, sql, key.1.clone(), state.next));
+        let prepared = Arc::new(Prepared {
+            naming: naming.into(),
+            ..unnamed(router, sql, key.1.clone(), state.next)
+        });
         state.known.insert(key, Arc::downgrade(&prepared));
         prepared
     }
@@ -70,7 +82,11 @@ impl Statements {
     /// other clients may still have this one.
     pub(super) fn forget(&self, stale: &Prepared) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (Box::from(stale.bytes()), stale.types.clone());
+        let key = (
+            Box::from(stale.bytes()),
+            stale.types.clone(),
+            stale.naming.clone(),
+        );
         if let Some(known) = state.known.get(&key)
             && known.upgrade().is_none_or(|known| known.id == stale.id)
         {
@@ -89,6 +105,7 @@ pub(super) fn unnamed(router: &Router, sql: &[u8], types: Vec<u32>, id: Statemen
         sql: text.into(),
         types,
         routed,
+        naming: "".into(),
     }
 }
 

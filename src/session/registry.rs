@@ -1,21 +1,26 @@
-//! The live sessions by their cancel keys, and how many there are.
+//! The live sessions by their cancel keys, and the sweep that looks for those that are overdue.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subtle::ConstantTimeEq;
 
+use super::pulse::{Cancelled, Clock, Limits, Pulse, judge};
 use crate::backend::{CancelSlot, Tls};
 
 struct Entry {
     secret: i32,
     slot: Arc<CancelSlot>,
+    pulse: Arc<Pulse>,
+    cancelled: Cancelled,
 }
 
 /// Every session that has logged in.
 #[derive(Default)]
 pub struct Registry {
     sessions: Mutex<HashMap<i32, Entry>>,
+    clock: Clock,
 }
 
 /// A session's place in the registry; leaving is dropping it.
@@ -27,6 +32,8 @@ pub struct Registered {
     pub secret: i32,
     /// What a cancel would hit.
     pub slot: Arc<CancelSlot>,
+    /// What the session does now.
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl Registry {
@@ -44,11 +51,14 @@ impl Registry {
             }
         };
         let (secret, slot) = (rand::random(), Arc::new(CancelSlot::default()));
+        let pulse = Arc::new(Pulse::new(&self.clock));
         sessions.insert(
             pid,
             Entry {
                 secret,
                 slot: slot.clone(),
+                pulse: pulse.clone(),
+                cancelled: Cancelled::default(),
             },
         );
         Registered {
@@ -56,6 +66,26 @@ impl Registry {
             pid,
             secret,
             slot,
+            pulse,
+        }
+    }
+
+    /// Turns the clock by a tick and looks at every session. Returns the statements to cancel:
+    /// where, whose, and as which word.
+    pub(super) fn sweep(&self, limits: &Limits) -> Vec<(Arc<CancelSlot>, Arc<Pulse>, u64)> {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let mut sessions = self.lock();
+        let overdue = sessions.values_mut().filter_map(|entry| {
+            let word = judge(&entry.pulse, &mut entry.cancelled, limits, now)?;
+            Some((entry.slot.clone(), entry.pulse.clone(), word))
+        });
+        overdue.collect()
+    }
+
+    /// Wakes every session, so that one at rest sees that pgdrover stops.
+    pub(super) fn wake_all(&self) {
+        for entry in self.lock().values() {
+            entry.pulse.wake();
         }
     }
 

@@ -1,9 +1,14 @@
 //! Sending to a held connection, and what follows from the answer.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN};
 use super::hold::SESSION_MODE;
 use super::prepared::Prepared;
+use super::pulse::Phase;
 use super::spelling;
 use super::startup::plain_strings_only;
 use super::state::Prelude;
@@ -46,15 +51,26 @@ impl Client {
         if !conn.plain_strings {
             return Err(Failure::Refused(plain_strings_only()));
         }
-        self.me.slot.arm(&conn.address, conn.key);
-        relay(
+        if self.me.slot.arm(&conn.address, conn.key) {
+            self.me.slot.disarm().await;
+            let _ = self.me.slot.arm(&conn.address, conn.key);
+        }
+        let pulse = &self.me.pulse;
+        pulse.enter(Phase::Running);
+        let mut relay = pin!(relay(
             &mut self.port,
             conn,
             &mut self.copy,
             &mut self.kept,
             progress,
-        )
-        .await
+        ));
+        let outcome = poll_fn(|cx| match relay.as_mut().poll(cx) {
+            Poll::Pending if pulse.is_due() => Poll::Ready(Err(Failure::Unresponsive)),
+            polled => polled,
+        });
+        let outcome = outcome.await;
+        pulse.enter(Phase::Busy);
+        outcome
     }
 
     /// Statements were run, each of which the server completes once unless it fails: what their
@@ -102,7 +118,9 @@ impl Client {
         for call in calls {
             let statement = format!("SELECT {}", call.call());
             self.tx.repeat(&statement);
-            if !call.local {
+            if call.local {
+                self.gucs.set_local(&call.name, &statement);
+            } else {
                 self.gucs.set(&call.name, &statement);
             }
         }
@@ -124,7 +142,12 @@ impl Client {
                 self.end_prelude(text);
                 self.end_settings(false);
             }
-            Effect::Set { local: true, .. } => self.repeat(text),
+            Effect::Set {
+                name, local: true, ..
+            } => {
+                self.gucs.set_local(name, text);
+                self.repeat(text);
+            }
             Effect::Set {
                 name, value: None, ..
             } => {
@@ -149,6 +172,17 @@ impl Client {
                 // It removed the statements of all clients from this server connection.
                 if let Some(held) = &mut self.held {
                     held.lease.conn().prepared().clear();
+                }
+            }
+            Effect::DiscardAll => {
+                self.discarded();
+                self.unnamed_there = None;
+                // The state on other connections goes with the boundary.
+                self.pinned = self.unpinned();
+                if let Some(held) = &mut self.held {
+                    let conn = held.lease.conn();
+                    conn.prepared().clear();
+                    conn.settings = "".into();
                 }
             }
             _ => {}
@@ -209,6 +243,9 @@ impl Client {
         held.lease.pool().metrics().transaction();
         self.end_settings(!progress.failed);
         self.release_held().await;
+        if self.pinned.is_none() && !self.pins.is_empty() {
+            self.unpin().await;
+        }
     }
 
     /// A transaction ended: the settings changed in it are the session's now, or are forgotten.

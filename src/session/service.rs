@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
-use super::auth::{self, Failed, Secret, authenticate};
+use super::auth::{self, Demand, Failed, Secret, authenticate};
 use super::client::{Client, Identity};
 use super::prepared::Statements;
 use super::registry::Registry;
@@ -18,7 +17,7 @@ use crate::error::{ClientError, SqlState};
 use crate::router::Router;
 use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
 use crate::topology::{FailureReporter, Topology};
-use crate::wire::{self, Port, Stream};
+use crate::wire::{self, Port, ServerTls, Stream};
 
 /// A user who may log in.
 #[derive(Debug)]
@@ -123,7 +122,7 @@ pub struct Service {
     /// `[session]`.
     pub settings: Settings,
     /// TLS towards clients, if a certificate is configured.
-    pub acceptor: Option<TlsAcceptor>,
+    pub tls: Option<ServerTls>,
     /// Who may log in.
     pub users: HashMap<String, Arc<User>>,
     /// The databases by name.
@@ -145,10 +144,10 @@ pub struct Service {
 /// Serves one connection from its first byte to its last. `admitted` is false when as many clients
 /// are connected as may be: the client is told, but a cancel request is still carried out.
 pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted: bool) {
-    let acceptor = service.acceptor.as_ref();
+    let tls = service.tls.as_ref();
     let limit = service.settings.client_login_timeout;
     let deadline = tokio::time::Instant::now() + limit;
-    let startup = negotiate(stream, acceptor, service.settings.client_tls_mode);
+    let startup = negotiate(stream, tls, service.settings.client_tls_mode);
     let startup = match tokio::time::timeout_at(deadline, startup).await {
         Ok(Ok(startup)) => startup,
         Ok(Err(error)) => return debug!(%peer, %error, "connection ended before a startup packet"),
@@ -205,16 +204,17 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
         wire::negotiate_version(&mut hello.port.output, options);
     }
     let user = service.users.get(&hello.user);
-    let auth = service.settings.auth_type;
-    let secret = user.and_then(|u| u.secret.as_ref());
-    authenticate(
-        &mut hello.port,
-        auth,
-        &hello.user,
-        secret,
-        &service.process_secret,
-    )
-    .await?;
+    let end_point = service.tls.as_ref().and_then(ServerTls::end_point);
+    let demand = Demand {
+        auth: service.settings.auth_type,
+        user: &hello.user,
+        secret: user.and_then(|u| u.secret.as_ref()),
+        process_secret: &service.process_secret,
+        end_point: end_point
+            .filter(|_| hello.port.stream().is_tls())
+            .map(|hash| &**hash),
+    };
+    authenticate(&mut hello.port, &demand).await?;
     let Some(user) = user else {
         // Only `trust` comes here.
         return Err(Failed::Refused(

@@ -11,11 +11,10 @@ use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::startup::{GssEncRequest, SslRequest, Startup as StartupMessage};
 use pgwire::messages::{DecodeContext, Message, ProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
 
 use super::ClientTlsMode;
 use crate::error::{ClientError, SqlState};
-use crate::wire::{Port, Stream};
+use crate::wire::{Port, ServerTls, Stream};
 
 /// Longest startup packet, as PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 const MAX_STARTUP: usize = 10_000;
@@ -54,18 +53,16 @@ pub(super) struct Hello {
 /// Reads what a client sends first. An error means that the connection just ends.
 pub(super) async fn negotiate(
     stream: Stream,
-    acceptor: Option<&TlsAcceptor>,
+    tls: Option<&ServerTls>,
     mode: ClientTlsMode,
 ) -> io::Result<Startup> {
-    let acceptor = acceptor.filter(|_| mode != ClientTlsMode::Disable);
-    let mut stream = match (stream, acceptor) {
-        (Stream::Tcp(tcp), Some(acceptor)) => {
+    let tls = tls.filter(|_| mode != ClientTlsMode::Disable);
+    let mut stream = match (stream, tls) {
+        (Stream::Tcp(tcp), Some(tls)) => {
             let mut first = [0];
             match tcp.peek(&mut first).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ if first[0] == TLS_HANDSHAKE => {
-                    Stream::TlsServer(Box::new(acceptor.accept(tcp).await?))
-                }
+                _ if first[0] == TLS_HANDSHAKE => tls.accept(tcp).await?,
                 _ => Stream::Tcp(tcp),
             }
         }
@@ -75,12 +72,12 @@ pub(super) async fn negotiate(
     for _ in 0..4 {
         let packet = read_packet(&mut stream).await?;
         if SslRequest::is_ssl_request_packet(&packet) {
-            stream = match (stream, acceptor) {
-                (Stream::Tcp(mut tcp), Some(acceptor)) => {
+            stream = match (stream, tls) {
+                (Stream::Tcp(mut tcp), Some(tls)) => {
                     tcp.write_all(b"S").await?;
                     // Nothing was read beyond the request: bytes that someone slipped in before
                     // the handshake become part of it and spoil it (CVE-2021-23222).
-                    Stream::TlsServer(Box::new(acceptor.accept(tcp).await?))
+                    tls.accept(tcp).await?
                 }
                 (mut other, _) => {
                     other.write_all(b"N").await?;

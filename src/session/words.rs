@@ -1,36 +1,64 @@
 //! The words of a transaction statement. Pure.
 
 /// The words in lower case, without comments and semicolons. Only for statements without string
-/// literals: BEGIN, COMMIT, SAVEPOINT and their kin.
+/// literals: BEGIN, COMMIT, SAVEPOINT and their kin. A quoted name keeps its quotes, unless it means
+/// the same without them.
 pub(super) fn words(text: &str) -> Vec<String> {
-    without_comments(text)
-        .split(|c: char| c.is_whitespace() || c == ';')
-        .filter(|w| !w.is_empty())
-        .map(str::to_ascii_lowercase)
-        .collect()
+    let mut out = Vec::new();
+    let mut rest = text.trim_start_matches(between);
+    while !rest.is_empty() {
+        let end = if rest.starts_with("--") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            block_comment(rest)
+        } else if rest.starts_with('"') {
+            let end = quoted(rest);
+            out.push(unquoted(&rest[..end]));
+            end
+        } else {
+            let end = plain(rest);
+            out.push(rest[..end].to_ascii_lowercase());
+            end
+        };
+        rest = rest[end..].trim_start_matches(between);
+    }
+    out
 }
 
-/// The text with a space in place of each comment.
-fn without_comments(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['-', '/']) {
-        let (before, comment) = rest.split_at(at);
-        out.push_str(before);
-        let end = if comment.starts_with("--") {
-            comment.find('\n').unwrap_or(comment.len())
-        } else if comment.starts_with("/*") {
-            block_comment(comment)
-        } else {
-            out.push_str(&comment[..1]);
-            rest = &comment[1..];
-            continue;
-        };
-        out.push(' ');
-        rest = &comment[end..];
+fn between(c: char) -> bool {
+    c.is_whitespace() || c == ';'
+}
+
+/// Where a word without quotes ends.
+fn plain(text: &str) -> usize {
+    let comment = |at: usize| text[at..].starts_with("--") || text[at..].starts_with("/*");
+    text.char_indices()
+        .find(|(at, c)| between(*c) || *c == '"' || comment(*at))
+        .map_or(text.len(), |(at, _)| at)
+}
+
+/// Where a quoted name ends.
+fn quoted(text: &str) -> usize {
+    let mut end = 1;
+    while let Some(at) = text[end..].find('"') {
+        end += at + 1;
+        if !text[end..].starts_with('"') {
+            return end;
+        }
+        end += 1;
     }
-    out.push_str(rest);
-    out
+    text.len()
+}
+
+/// A quoted name, without its quotes if it means the same.
+fn unquoted(name: &str) -> String {
+    let inner = name.trim_matches('"');
+    let plain = |c: char| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit();
+    if inner.chars().all(plain) && inner.starts_with(|c: char| !c.is_ascii_digit()) {
+        inner.to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 /// Where a block comment ends; they nest.
@@ -65,6 +93,14 @@ mod tests {
         let text = "/* a /* nested */ one */COMMIT--why\n AND\tChain; -- end";
         assert_eq!(words(text), ["commit", "and", "chain"]);
         assert_eq!(words("a-b /* open"), ["a-b"]);
+    }
+
+    #[test]
+    fn a_quoted_name_is_one_word() {
+        let text = "SAVEPOINT\"A \"\" b\"; release \"ab\" -- \"x\nTo\"1\"/* \" */";
+        let expected = ["savepoint", "\"A \"\" b\"", "release", "ab", "to", "\"1\""];
+        assert_eq!(words(text), expected);
+        assert_eq!(words("\"open"), ["open"]);
         assert!(words("--").is_empty());
     }
 }

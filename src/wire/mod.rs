@@ -5,9 +5,11 @@
 //! and what pgdrover itself says).
 
 mod buffer;
+mod certificate;
 mod encode;
 mod frame;
 mod port;
+pub mod scram;
 mod stream;
 mod tls;
 
@@ -23,4 +25,4 @@ pub use frame::{
 };
 pub use port::{Fill, Port};
 pub use stream::Stream;
-pub use tls::{TlsError, client_config, server_acceptor};
+pub use tls::{ServerTls, TlsError, client_config};

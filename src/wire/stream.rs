@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
+use super::certificate;
+
 /// One of the streams that pgdrover speaks over.
 #[derive(Debug)]
 pub enum Stream {
@@ -25,6 +27,16 @@ impl Stream {
     /// Whether the bytes are encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::TlsServer(_) | Stream::TlsClient(_))
+    }
+
+    /// What a client that we connected to shows for channel binding: the hash of the server's
+    /// certificate, if it is encrypted and the certificate's signature has a hash.
+    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+        let Stream::TlsClient(tls) = self else {
+            return None;
+        };
+        let shown = tls.get_ref().1.peer_certificates()?;
+        certificate::end_point(shown.first()?)
     }
 
     /// Whether it is a Unix socket.

@@ -8,7 +8,10 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+
+use super::{Stream, certificate};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -47,17 +50,41 @@ fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(certs)
 }
 
-/// What encrypts the sessions of clients. ALPN `postgresql` allows direct negotiation.
-pub fn server_acceptor(cert_file: &str, key_file: &str) -> Result<TlsAcceptor, TlsError> {
-    let chain = certificates(cert_file)?;
-    let key =
-        PrivateKeyDer::from_pem_file(Path::new(key_file)).map_err(|e| file_error(key_file, e))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+/// What encrypts the sessions of clients.
+#[derive(Clone)]
+pub struct ServerTls {
+    acceptor: TlsAcceptor,
+    end_point: Option<Arc<[u8]>>,
+}
+
+impl ServerTls {
+    /// Reads the certificate chain and its key. ALPN `postgresql` allows direct negotiation.
+    pub fn load(cert_file: &str, key_file: &str) -> Result<Self, TlsError> {
+        let chain = certificates(cert_file)?;
+        let end_point = chain.first().and_then(|c| certificate::end_point(c));
+        let key = PrivateKeyDer::from_pem_file(Path::new(key_file))
+            .map_err(|e| file_error(key_file, e))?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        Ok(ServerTls {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            end_point: end_point.map(Into::into),
+        })
+    }
+
+    /// The handshake with a client.
+    pub async fn accept(&self, tcp: TcpStream) -> std::io::Result<Stream> {
+        let stream = self.acceptor.accept(tcp).await?;
+        Ok(Stream::TlsServer(Box::new(stream)))
+    }
+
+    /// What a client binds to: the hash of the certificate, if its signature has one.
+    pub fn end_point(&self) -> Option<&Arc<[u8]>> {
+        self.end_point.as_ref()
+    }
 }
 
 /// What encrypts connections to servers. With `verify`, the certificate must be valid for the

@@ -6,12 +6,15 @@
 #![allow(clippy::too_many_lines)]
 
 mod backend_fake;
+mod backend_tls;
 mod config;
 mod demo;
 mod drivers;
+mod lessons;
 mod replica_loss;
 mod router;
 mod session_auth;
+mod session_binding;
 mod session_block;
 mod session_cancel;
 mod session_lost;
@@ -21,6 +24,7 @@ mod session_same;
 mod session_shards;
 mod session_startup;
 mod session_state;
+mod session_timeouts;
 mod session_tls;
 mod splitting;
 mod support;

@@ -80,6 +80,7 @@ async fn an_extended_statement_in_a_transaction_is_cancelled() {
     assert_eq!(client.value("SELECT 1").await, "1");
 }
 
+/// Lesson 6.
 #[tokio::test]
 async fn a_client_that_waits_for_a_connection_is_cancelled_at_once() {
     let db = TestDb::new("").await;
@@ -121,7 +122,7 @@ async fn a_client_that_waits_for_a_connection_is_cancelled_at_once() {
     assert_eq!(pgdrover.raw().await.value("SELECT 3").await, "3");
 }
 
-/// A's cancel comes as A's statement ends and B takes A's server connection over: B must not
+/// Lesson 6. A's cancel comes as A's statement ends and B takes A's server connection over: B must not
 /// notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_late_cancel_hits_nobody_else() {

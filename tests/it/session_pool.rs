@@ -10,7 +10,7 @@ use crate::support::say;
 
 const TWO: &str = "[pool]\ndefault_pool_size = 2";
 
-/// Clients leave in the middle of requests while others, on the same few connections, ask
+/// Lesson 1. Clients leave in the middle of requests while others, on the same few connections, ask
 /// questions whose answers name the asker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn everyone_gets_the_answer_to_the_own_question() {
@@ -79,6 +79,7 @@ async fn everyone_gets_the_answer_to_the_own_question() {
     assert!(db.connections(&watcher).await <= 2);
 }
 
+/// Lesson 2.
 #[tokio::test]
 async fn no_free_connection_is_one_error_and_one_ready() {
     let db = TestDb::new("").await;
@@ -101,7 +102,16 @@ async fn no_free_connection_is_one_error_and_one_ready() {
     assert_eq!(frames[0].field(b'C'), "53300");
     assert!(frames[0].field(b'H').contains("default_pool_size"));
     assert_eq!(client.error("SELECT 1").await, ("53300".into(), 'I'));
+    // What comes behind the error is skipped, even if there is a connection by then.
+    let asked = say::extended("SELECT 'skipped'", &[]);
+    client.send([asked.clone(), say::flush()].concat()).await;
+    assert_eq!(client.frame().await.unwrap().field(b'C'), "53300");
     holder.query("ROLLBACK").await;
+    client
+        .send([asked, say::query("SELECT 'dropped'"), say::sync()].concat())
+        .await;
+    let frames = client.ready().await;
+    assert_eq!(frames.len(), 1, "{frames:?}");
     // The name that the failed batch would have given is free.
     client.send(&batch).await;
     let frames = client.ready().await;
@@ -109,6 +119,7 @@ async fn no_free_connection_is_one_error_and_one_ready() {
     assert_eq!(client.value("SELECT 'mine'").await, "mine");
 }
 
+/// Lesson 24.
 #[tokio::test]
 async fn a_client_that_vanishes_in_a_transaction_frees_its_locks_and_its_connection() {
     let db = TestDb::new("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
@@ -137,6 +148,7 @@ async fn a_client_that_vanishes_in_a_transaction_frees_its_locks_and_its_connect
     assert_eq!(pgdrover.raw().await.value("SELECT a FROM t").await, "5");
 }
 
+/// Lesson 24.
 #[tokio::test]
 async fn a_huge_row_streams_through_and_a_client_that_leaves_it_harms_nobody() {
     let db = TestDb::new("").await;
@@ -180,7 +192,7 @@ async fn a_huge_row_streams_through_and_a_client_that_leaves_it_harms_nobody() {
     assert_eq!(other.value("SELECT 2").await, "2");
 }
 
-/// Both sides write at once, more than the sockets hold.
+/// Lesson 24. Both sides write at once, more than the sockets hold.
 #[tokio::test]
 async fn copying_in_with_notices_coming_back_does_not_deadlock() {
     let db = TestDb::new(
@@ -194,12 +206,25 @@ async fn copying_in_with_notices_coming_back_does_not_deadlock() {
     let mut client = pgdrover.raw().await;
     client.send(say::query("COPY t FROM STDIN")).await;
     client.until(b"G").await;
-    let rows: String = (0..20_000).map(|i| format!("{i}\n")).collect();
-    client
-        .send([say::copy_data(&rows), say::copy_done()].concat())
-        .await;
-    let frames = client.ready().await;
-    let notices = frames.iter().filter(|f| f.tag == b'N').count();
-    assert_eq!(notices, 20_000);
-    assert_eq!(client.value("SELECT count(*) FROM t").await, "20000");
+    // 10 MB in, 20 MB out.
+    let rows: String = (0..20_000).map(|i| format!("{i:0500}\n")).collect();
+    let data = [say::copy_data(&rows), say::copy_done()].concat();
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut read, mut write) = tokio::io::split(client.into_stream());
+    let answer = async {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"Z\0\0\0\x05I") {
+            read.read_buf(&mut answer).await.unwrap();
+        }
+        answer
+    };
+    let both = futures_util::future::join(write.write_all(&data), answer);
+    let both = tokio::time::timeout(Duration::from_secs(60), both).await;
+    let (written, answer) = both.expect("an end");
+    written.unwrap();
+    let notices = answer.windows(7).filter(|w| w == b"NOTICE\0").count();
+    // Each says its severity twice.
+    assert_eq!(notices, 2 * 20_000);
+    let mut other = pgdrover.raw().await;
+    assert_eq!(other.value("SELECT count(*) FROM t").await, "20000");
 }

@@ -66,6 +66,7 @@ async fn answers_are_the_same() {
     all_the_same(Cut::Whole).await;
 }
 
+/// Lesson 4.
 #[tokio::test]
 async fn answers_are_the_same_byte_by_byte() {
     all_the_same(Cut::Every(1)).await;

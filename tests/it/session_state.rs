@@ -125,6 +125,7 @@ async fn statements_follow_and_names_are_private() {
     }
 }
 
+/// Lesson 10.
 #[tokio::test]
 async fn statements_survive_eviction_and_a_change_of_connection() {
     let db = TestDb::new("").await;

@@ -1,79 +1,17 @@
 //! Encryption towards clients.
 
-use std::sync::Arc;
-
 use pgdrover::demo;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
-use tempfile::TempDir;
-use tokio_rustls::TlsConnector;
 
-use crate::support::daemon::{Running, Setup};
+use crate::support::daemon::Setup;
 use crate::support::database::TestDb;
 use crate::support::raw::Raw;
 use crate::support::say;
-
-/// pgdrover with a certificate for localhost, and a client's side that trusts it.
-struct Encrypted {
-    pgdrover: Running,
-    trust: RootCertStore,
-    _folder: TempDir,
-}
-
-async fn encrypted(mode: &str) -> Encrypted {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (cert, key) = (
-        folder.path().join("cert.pem"),
-        folder.path().join("key.pem"),
-    );
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let mut trust = RootCertStore::empty();
-    trust.add(made.cert.der().clone()).unwrap();
-    let db = TestDb::new("").await;
-    let session = format!(
-        "[session]\nclient_tls_mode = \"{mode}\"\nclient_tls_cert_file = \"{}\"\n\
-         client_tls_key_file = \"{}\"",
-        cert.display(),
-        key.display()
-    );
-    Encrypted {
-        pgdrover: Setup::solo(&db).with(&session).start().await,
-        trust,
-        _folder: folder,
-    }
-}
-
-impl Encrypted {
-    fn client(&self, alpn: bool) -> TlsConnector {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.trust.clone())
-            .with_no_client_auth();
-        if alpn {
-            config.alpn_protocols = vec![b"postgresql".to_vec()];
-        }
-        TlsConnector::from(Arc::new(config))
-    }
-}
-
-fn localhost() -> ServerName<'static> {
-    ServerName::try_from("localhost").unwrap()
-}
-
-async fn tcp(pgdrover: &Running) -> tokio::net::TcpStream {
-    tokio::net::TcpStream::connect(pgdrover.address)
-        .await
-        .unwrap()
-}
+use crate::support::tls::{encrypted, localhost};
 
 #[tokio::test]
 async fn a_session_is_encrypted_on_request_or_at_once() {
     let e = encrypted("allow").await;
-    let mut asked = Raw::new(tcp(&e.pgdrover).await);
+    let mut asked = Raw::new(e.tcp().await);
     asked.send(say::packet(&[say::GSS_REQUEST])).await;
     assert_eq!(asked.byte().await, Some(b'N'));
     asked.send(say::packet(&[say::SSL_REQUEST])).await;
@@ -82,10 +20,7 @@ async fn a_session_is_encrypted_on_request_or_at_once() {
         .client(false)
         .connect(localhost(), asked.into_stream())
         .await;
-    let direct = e
-        .client(true)
-        .connect(localhost(), tcp(&e.pgdrover).await)
-        .await;
+    let direct = e.client(true).connect(localhost(), e.tcp().await).await;
     let direct = direct.unwrap();
     assert_eq!(direct.get_ref().1.alpn_protocol(), Some(&b"postgresql"[..]));
     for mut raw in [Raw::new(stream.unwrap()), Raw::new(direct)] {
@@ -105,13 +40,7 @@ async fn a_session_is_encrypted_on_request_or_at_once() {
 #[tokio::test]
 async fn a_library_that_requires_encryption_gets_it() {
     let e = encrypted("require").await;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(e.trust.clone())
-        .with_no_client_auth();
-    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(e.client_config());
     let mut named = tokio_postgres::Config::new();
     named
         .host("localhost")
@@ -133,7 +62,7 @@ async fn a_library_that_requires_encryption_gets_it() {
 #[tokio::test]
 async fn plaintext_is_refused_where_encryption_is_required() {
     let e = encrypted("require").await;
-    let mut raw = Raw::new(tcp(&e.pgdrover).await);
+    let mut raw = Raw::new(e.tcp().await);
     let login = raw.try_login(demo::USER, demo::PASSWORD, &e.pgdrover.database, &[]);
     let error = login.await.unwrap_err();
     assert_eq!(error.field(b'C'), "28000");
@@ -161,7 +90,7 @@ async fn without_a_certificate_encryption_is_declined() {
 #[tokio::test]
 async fn words_before_the_handshake_are_not_the_clients() {
     let e = encrypted("allow").await;
-    let mut raw = Raw::new(tcp(&e.pgdrover).await);
+    let mut raw = Raw::new(e.tcp().await);
     let slipped = say::startup(
         0,
         &[("user", demo::USER), ("database", &e.pgdrover.database)],

@@ -54,7 +54,11 @@ const DATA_PLANE: &str = "the data plane hears of control only through the topol
 const MAY_IMPORT_CONFIG: &[&str] = &["daemon", "cli"];
 
 /// Modules that other rooms may reach into: their room's face says so.
-const FACES: &[(&str, &str)] = &[("telemetry", "metrics"), ("telemetry", "logging")];
+const FACES: &[(&str, &str)] = &[
+    ("telemetry", "metrics"),
+    ("telemetry", "logging"),
+    ("wire", "scram"),
+];
 
 /// What must stay pure: rooms, and files within rooms.
 const PURE: &[&str] = &[

@@ -8,6 +8,7 @@ pub(crate) mod fake;
 pub(crate) mod raw;
 pub(crate) mod say;
 pub(crate) mod script;
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
