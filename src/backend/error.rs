@@ -26,6 +26,16 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// What pgdrover has of the role's password does not do for this server.
+    #[error("cannot prove to server {server} to be role \"{role}\": {cause}")]
+    Unproven {
+        /// The server.
+        server: Address,
+        /// The role.
+        role: String,
+        /// What is missing or wrong.
+        cause: &'static str,
+    },
     /// All connections were in use for too long.
     #[error("no connection to {server} became free within {waited:?}")]
     PoolTimeout {
@@ -59,7 +69,10 @@ pub enum Error {
 impl Error {
     /// Whether another server of the shard may do instead, and control should look at this one.
     pub fn is_server_fault(&self) -> bool {
-        !matches!(self, Error::PoolTimeout { .. } | Error::Closed { .. })
+        !matches!(
+            self,
+            Error::Unproven { .. } | Error::PoolTimeout { .. } | Error::Closed { .. }
+        )
     }
 
     /// The server concerned.
@@ -67,6 +80,7 @@ impl Error {
         match self {
             Error::Connect { server, .. }
             | Error::Login { server, .. }
+            | Error::Unproven { server, .. }
             | Error::PoolTimeout { server, .. }
             | Error::Closed { server }
             | Error::InRecovery { server }
@@ -87,6 +101,8 @@ impl From<&Error> for ClientError {
             }
             Error::Login { .. } => ClientError::error(SqlState::CANNOT_CONNECT, message)
                 .hint("Check the user's server_user and server_password, and the server's pg_hba.conf."),
+            Error::Unproven { .. } => ClientError::error(SqlState::INVALID_PASSWORD, message)
+                .hint("Log in again with the current password, or set the user's server_password."),
             Error::PoolTimeout { .. } => ClientError::error(SqlState::TOO_MANY_CONNECTIONS, message)
                 .hint("Raise pool.default_pool_size, or look for transactions that stay open."),
             Error::Closed { .. } => ClientError::error(SqlState::ADMIN_SHUTDOWN, message),

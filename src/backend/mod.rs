@@ -10,6 +10,8 @@ mod error;
 mod ledger;
 mod pool;
 mod pools;
+mod reader;
+mod secret;
 
 pub use cancel::CancelSlot;
 pub use conn::{Conn, Prepared, statement_name};
@@ -18,6 +20,8 @@ pub use error::Error;
 pub use ledger::{Ledger, Note, Sent, StatementId, Verdict};
 pub use pool::{Lease, ServerPool};
 pub use pools::{Cluster, Credentials, Pools, ShardPools};
+pub use reader::{FirstRow, Reader};
+pub use secret::ServerSecret;
 
 use std::time::Duration;
 

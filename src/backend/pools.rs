@@ -1,7 +1,7 @@
 //! All pools, following the topology.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::ServerMetrics;
@@ -10,15 +10,15 @@ use crate::topology::{Address, Database, Role, Shard, Topology};
 use super::balance::RoundRobin;
 use super::connect::{Login, Tls};
 use super::pool::{Lease, ServerPool};
-use super::{Error, Settings};
+use super::{Error, ServerSecret, Settings};
 
 /// Who logs in to the servers on behalf of a client.
 #[derive(Clone)]
 pub struct Credentials {
     /// The role on the servers.
     pub user: Arc<str>,
-    /// Its password; none if the servers trust.
-    pub password: Option<Arc<str>>,
+    /// What proves it.
+    pub secret: Arc<ServerSecret>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -95,6 +95,9 @@ type ClusterKey = (Arc<str>, Arc<str>);
 struct State {
     pools: HashMap<PoolKey, Arc<ServerPool>>,
     clusters: HashMap<ClusterKey, Arc<Cluster>>,
+    /// The secrets of roles whose keys come from their clients' logins, as long as somebody, such
+    /// as a pool, has them.
+    learnt: HashMap<Box<str>, Weak<ServerSecret>>,
 }
 
 /// Every pool of the process.
@@ -117,6 +120,17 @@ impl Pools {
     /// TLS towards the servers.
     pub fn tls(&self) -> &Tls {
         &self.tls
+    }
+
+    /// The one secret of a role whose keys come from its clients' logins.
+    pub fn learnt_secret(&self, role: &str) -> Arc<ServerSecret> {
+        let mut state = self.lock();
+        if let Some(secret) = state.learnt.get(role).and_then(Weak::upgrade) {
+            return secret;
+        }
+        let secret = Arc::new(ServerSecret::default());
+        state.learnt.insert(role.into(), Arc::downgrade(&secret));
+        secret
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,7 +179,7 @@ impl Pools {
         for server in &shard.servers {
             let login = Login {
                 user: credentials.user.clone(),
-                password: credentials.password.clone(),
+                secret: credentials.secret.clone(),
                 dbname: shard.dbname.clone(),
             };
             let key = (
@@ -238,6 +252,7 @@ impl Pools {
                 .flat_map(|s| &s.servers)
                 .any(|s| s.address == *address)
         };
+        state.learnt.retain(|_, secret| secret.strong_count() > 0);
         state
             .clusters
             .retain(|(database, _), _| topology.databases.contains_key(database));

@@ -65,6 +65,12 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// The name that clients give.
     pub name: String,
+    /// `session.auth_user`, if it is another for this database.
+    pub auth_user: Option<String>,
+    /// `session.auth_query`, if it is another for this database.
+    pub auth_query: Option<String>,
+    /// `session.auth_dbname`, if it is another for this database.
+    pub auth_dbname: Option<String>,
     /// Which key goes to which shard.
     #[serde(default)]
     pub sharding: sharding::Settings,

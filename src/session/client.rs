@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::extended::Collected;
+use super::gate::User;
 use super::gucs::Gucs;
 use super::prepared::{Portals, Prepared};
 use super::pulse::Phase;
 use super::registry::Registered;
-use super::service::{Parameters, Served, Service, User};
+use super::service::{Parameters, Served, Service};
 use super::startup::Hello;
 use super::state::{Prelude, Tx};
 use crate::backend::{Cluster, PoolMode};

@@ -7,7 +7,9 @@
 mod auth;
 mod batch;
 mod client;
+mod directory;
 mod extended;
+mod gate;
 mod gucs;
 mod hold;
 mod local;
@@ -24,13 +26,16 @@ mod state;
 mod words;
 
 pub use auth::Secret;
+pub use directory::{AUTH_QUERY, Directory};
+pub use gate::{Gate, User};
 pub use pulse::{keep_time, wake_to_leave};
 pub use registry::Registry;
-pub use service::{Served, Service, User, serve};
+pub use service::{Served, Service, serve};
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 /// `[session]`: what a client may expect and must keep to.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,6 +43,15 @@ use serde::Deserialize;
 pub struct Settings {
     /// How clients prove who they are.
     pub auth_type: AuthType,
+    /// Who asks a server for users that are none of `[[users]]`; nobody when empty.
+    pub auth_user: String,
+    /// What is asked: the name is `$1`, the columns are name and password.
+    pub auth_query: String,
+    /// In which database of the server; the one that the client wants when empty.
+    pub auth_dbname: String,
+    /// How long an answer is remembered.
+    #[serde(with = "humantime_serde")]
+    pub auth_query_cache_time: Duration,
     /// A client must have logged in by then.
     #[serde(with = "humantime_serde")]
     pub client_login_timeout: Duration,
@@ -64,6 +78,10 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             auth_type: AuthType::ScramSha256,
+            auth_user: String::new(),
+            auth_query: AUTH_QUERY.into(),
+            auth_dbname: String::new(),
+            auth_query_cache_time: Duration::from_secs(60),
             client_login_timeout: Duration::from_secs(60),
             query_timeout: Duration::ZERO,
             idle_transaction_timeout: Duration::ZERO,
@@ -109,13 +127,13 @@ pub struct UserSettings {
     /// The name that the client gives.
     pub name: String,
     /// In clear, or `SCRAM-SHA-256$…`, or `md5…`.
-    pub password: Option<String>,
+    pub password: Option<Zeroizing<String>>,
     /// A file that holds the password on its first line.
     pub password_file: Option<String>,
     /// The name on the servers; the same when absent.
     pub server_user: Option<String>,
     /// The password on the servers; the client's clear password when absent.
-    pub server_password: Option<String>,
+    pub server_password: Option<Zeroizing<String>>,
     /// A file that holds the password on the servers.
     pub server_password_file: Option<String>,
     /// `transaction` or `session`; `pool.pool_mode` when absent.

@@ -17,6 +17,7 @@ mod session_auth;
 mod session_binding;
 mod session_block;
 mod session_cancel;
+mod session_lookup;
 mod session_lost;
 mod session_pool;
 mod session_random;
