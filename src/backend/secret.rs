@@ -75,6 +75,11 @@ impl ServerSecret {
         self.lock().keys.iter().any(|known| known.refused)
     }
 
+    /// Whether it is a password that no login of a client changes.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.lock().password.is_some()
+    }
+
     pub(super) fn password(&self) -> Option<Zeroizing<String>> {
         self.lock().password.clone()
     }

@@ -65,9 +65,13 @@ fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
                     true => pools.learnt_secret(role),
                     false => Arc::new(ServerSecret::new(password)),
                 },
+                limits: settings.pool_limits(),
             },
             passes_through,
             pool_mode: settings.pool_mode.unwrap_or(config.pool.pool_mode),
+            most_clients: settings
+                .max_user_client_connections
+                .unwrap_or(config.session.max_user_client_connections),
         }
     };
     config
@@ -99,5 +103,6 @@ fn directory(
     let mut directory = Directory::new(&database.name, query.clone(), dbname, reader);
     directory.keep = session.auth_query_cache_time;
     directory.pool_mode = config.pool.pool_mode;
+    directory.most_clients = session.max_user_client_connections;
     Some(directory)
 }

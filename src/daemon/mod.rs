@@ -51,7 +51,7 @@ impl Daemon {
         let publisher = Publisher::new(config.topology());
         let (draining, drained) = watch::channel(false);
         let (reports, reported) = mpsc::channel(64);
-        let pools = Arc::new(Pools::new(config.pool.clone(), tls.clone()));
+        let pools = Arc::new(pools(&config, &tls));
         let service = Arc::new(Service {
             settings: config.session.clone(),
             gate: RwLock::new(Arc::new(gate::build(&config, &pools)?)),
@@ -196,15 +196,24 @@ fn probe_tls(tls: &backend::Tls) -> ProbeTls {
     }
 }
 
+fn pools(config: &Config, tls: &backend::Tls) -> Pools {
+    let databases = config.databases.iter();
+    let limits = databases.map(|d| (d.name.as_str().into(), d.pool_limits()));
+    Pools::new(config.pool.clone(), tls.clone(), limits.collect())
+}
+
 fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
     let served = |database: &crate::config::DatabaseConfig| {
         let schema = database
             .schema()
             .map_err(|problems| anyhow::anyhow!("database {}: {problems:?}", database.name))?;
         let router = Router::new(schema, &config.router);
+        let clients = database
+            .max_db_client_connections
+            .unwrap_or(config.session.max_db_client_connections);
         Ok((
             database.name.clone(),
-            Arc::new(Served::new(&database.name, router)),
+            Arc::new(Served::new(&database.name, router, clients)),
         ))
     };
     config.databases.iter().map(served).collect()

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::auth::Secret;
 use super::gate::User;
-use crate::backend::{Credentials, FirstRow, PoolMode, Pools, Reader};
+use crate::backend::{Credentials, FirstRow, Overrides, PoolMode, Pools, Reader};
 use crate::error::{ClientError, SqlState};
 use crate::topology::{Address, Role, Shard, Topology};
 
@@ -44,6 +44,8 @@ pub struct Directory {
     pub keep: Duration,
     /// The pool mode of these users.
     pub pool_mode: PoolMode,
+    /// How many clients each of them may have; 0: any number.
+    pub most_clients: usize,
     known: Cache<String, Arc<Entry>>,
 }
 
@@ -63,6 +65,7 @@ impl Directory {
             reader,
             keep: Duration::from_secs(60),
             pool_mode: PoolMode::Transaction,
+            most_clients: 0,
             known: Cache::new(MOST_USERS),
         }
     }
@@ -158,9 +161,11 @@ impl Directory {
             credentials: Credentials {
                 user: name.into(),
                 secret,
+                limits: Overrides::default(),
             },
             passes_through,
             pool_mode: self.pool_mode,
+            most_clients: self.most_clients,
         }
     }
 

@@ -22,6 +22,8 @@ pub struct User {
     pub passes_through: bool,
     /// When its server connections go back to their pool.
     pub pool_mode: PoolMode,
+    /// How many clients it may have; 0: any number.
+    pub most_clients: usize,
 }
 
 /// What decides about a login.

@@ -12,6 +12,7 @@ mod extended;
 mod gate;
 mod gucs;
 mod hold;
+mod limit;
 mod local;
 mod lost;
 mod prepared;
@@ -55,6 +56,10 @@ pub struct Settings {
     /// A client must have logged in by then.
     #[serde(with = "humantime_serde")]
     pub client_login_timeout: Duration,
+    /// Most clients of one user; 0: no limit.
+    pub max_user_client_connections: usize,
+    /// Most clients of one database; 0: no limit.
+    pub max_db_client_connections: usize,
     /// A statement that runs longer is cancelled; 0: never.
     #[serde(with = "humantime_serde")]
     pub query_timeout: Duration,
@@ -83,6 +88,8 @@ impl Default for Settings {
             auth_dbname: String::new(),
             auth_query_cache_time: Duration::from_secs(60),
             client_login_timeout: Duration::from_secs(60),
+            max_user_client_connections: 0,
+            max_db_client_connections: 0,
             query_timeout: Duration::ZERO,
             idle_transaction_timeout: Duration::ZERO,
             client_idle_timeout: Duration::ZERO,
@@ -138,6 +145,29 @@ pub struct UserSettings {
     pub server_password_file: Option<String>,
     /// `transaction` or `session`; `pool.pool_mode` when absent.
     pub pool_mode: Option<crate::backend::PoolMode>,
+    /// Most connections of each of its pools; the database's or `pool.default_pool_size` when
+    /// absent.
+    pub pool_size: Option<usize>,
+    /// Least connections of each of its pools.
+    pub min_pool_size: Option<usize>,
+    /// The reserve of each of its pools.
+    pub reserve_pool_size: Option<usize>,
+    /// Most connections of all its pools; `pool.max_user_connections` when absent.
+    pub max_user_connections: Option<usize>,
+    /// Most clients; `session.max_user_client_connections` when absent.
+    pub max_user_client_connections: Option<usize>,
+}
+
+impl UserSettings {
+    /// What its pools have instead of the values in `[pool]`.
+    pub fn pool_limits(&self) -> crate::backend::Overrides {
+        crate::backend::Overrides {
+            pool_size: self.pool_size,
+            min_pool_size: self.min_pool_size,
+            reserve_pool_size: self.reserve_pool_size,
+            max_connections: self.max_user_connections,
+        }
+    }
 }
 
 impl std::fmt::Debug for UserSettings {

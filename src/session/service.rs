@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use super::auth::{self, Demand, Failed, authenticate};
 use super::client::{Client, Identity};
 use super::gate::Gate;
+use super::limit::Whose;
 use super::prepared::Statements;
 use super::registry::Registry;
 use super::startup::{Hello, Startup, negotiate};
@@ -32,6 +33,7 @@ pub struct Served {
     pub metrics: ClientMetrics,
     /// Metrics of its router.
     pub routes: RouteMetrics,
+    most_clients: usize,
     welcomes: Mutex<HashMap<(String, Arc<str>), Parameters>>,
     proven: Mutex<HashSet<Arc<str>>>,
 }
@@ -43,14 +45,15 @@ pub(super) type Parameters = Arc<[(String, String)]>;
 const MAX_WELCOMES: usize = 256;
 
 impl Served {
-    /// A database with its router.
-    pub fn new(name: &str, router: Router) -> Self {
+    /// A database with its router and the number of clients that it may have (0: any).
+    pub fn new(name: &str, router: Router, most_clients: usize) -> Self {
         Served {
             name: name.into(),
             router,
             statements: Statements::default(),
             metrics: ClientMetrics::new(name),
             routes: RouteMetrics::new(name),
+            most_clients,
             welcomes: Mutex::default(),
             proven: Mutex::default(),
         }
@@ -240,6 +243,13 @@ async fn login(service: &Service, gate: &Gate, hello: &mut Hello) -> Result<Iden
             .hint("Databases are declared under [[databases]]."),
         ));
     };
+    let counts = &service.registry.counts;
+    let of_user = Whose::User.admit(counts, &hello.user, user.most_clients);
+    let of_database = Whose::Database.admit(counts, &hello.database, served.most_clients);
+    let admitted = (
+        of_user.map_err(Failed::Refused)?,
+        of_database.map_err(Failed::Refused)?,
+    );
     auth::accepted(&mut hello.port);
     let settings = hello.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     let gucs = gucs::Gucs::new(settings);
@@ -247,5 +257,6 @@ async fn login(service: &Service, gate: &Gate, hello: &mut Hello) -> Result<Iden
         user: user.clone(),
         served: served.clone(),
         gucs,
+        admitted,
     })
 }
