@@ -9,7 +9,7 @@ use super::local::aborted;
 use super::lost::{fail_aside, server_lost};
 use super::run::Place;
 use super::state::Tx;
-use crate::backend::{Conn, PoolMode, Sent};
+use crate::backend::{Conn, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Checkout, Held, Progress, Touched, Where, listen, settle};
 use crate::plan::Access;
@@ -17,63 +17,20 @@ use crate::sharding::ShardId;
 use crate::telemetry::metrics::Closed;
 use crate::wire;
 
-/// Why a session in session pooling mode keeps its connections, though nothing compels it yet.
-pub(super) const SESSION_MODE: &str = "session_mode";
-
-/// Cleans a connection that was pinned, so that another client may have it.
-async fn give_back(mut held: Held) {
-    const LONGEST: std::time::Duration = std::time::Duration::from_secs(5);
-    let conn = held.lease.conn();
-    if conn.is_clean() {
-        conn.settings = "".into();
-        conn.prepared().clear();
-        let cleaned = tokio::time::timeout(LONGEST, run_aside(conn, "DISCARD ALL")).await;
-        if matches!(cleaned, Ok(Ok(()))) {
-            return held.lease.release();
-        }
-    }
-    held.lease.discard(Closed::Pinned);
-}
-
 impl Client {
     /// Leases a connection.
     pub(super) async fn checkout(&mut self, place: Where) -> Result<Held, ClientError> {
         self.refresh_cluster()?;
-        match self.pools() {
-            Some(checkout) => checkout.lease(place).await,
-            None => Err(ClientError::error(SqlState::INTERNAL_ERROR, "no cluster")),
-        }
-    }
-
-    fn pools(&self) -> Option<Checkout<'_>> {
-        Some(Checkout {
-            cluster: self.cluster.as_ref()?,
+        let Some(cluster) = &self.cluster else {
+            return Err(ClientError::error(SqlState::INTERNAL_ERROR, "no cluster"));
+        };
+        let checkout = Checkout {
+            cluster,
             cancel: &self.me.slot,
             reports: &self.service.reports,
             metrics: &self.served.metrics,
-        })
-    }
-
-    /// What nearly every statement outside a transaction needs, without a future to poll: a warm
-    /// connection of the right server, on which the session's settings are, or can be queued.
-    /// Where that is not to be had at once nothing has changed, and [`Client::acquire`] is asked.
-    pub(super) fn try_acquire(&mut self, place: Place) -> bool {
-        let plain = self.held.is_none() && self.pinned.is_none() && !self.tx.in_block();
-        if !plain || self.refresh_cluster().is_err() {
-            return false;
-        }
-        let lease = |pools: Checkout<'_>| pools.try_lease(self.place_for(place));
-        let Some(mut held) = self.pools().and_then(lease) else {
-            return false;
         };
-        let script = self.gucs.script();
-        if !self.served.queue_settings(held.lease.conn(), script) {
-            held.lease.release();
-            return false;
-        }
-        held.touched = place.touches;
-        self.held = Some(held);
-        true
+        checkout.lease(place).await
     }
 
     /// Leases a connection for what may run on any shard: a shard that cannot be reached holds up
@@ -112,6 +69,13 @@ impl Client {
             self.gucs.end(false);
             return Err(server_lost(&failure));
         }
+        if self.batch_open
+            && self.tx.in_block()
+            && self.held.as_ref().is_some_and(|h| !self.fits(h, place))
+        {
+            // The batch may have ended the block, or begun another: only the server knows.
+            self.sync_aside().await?;
+        }
         if let Some(held) = &self.held
             && !self.fits(held, place)
         {
@@ -138,8 +102,30 @@ impl Client {
         Ok(())
     }
 
-    /// The shard and the server's role for a statement that no connection is held for.
-    fn place_for(&self, place: Place) -> Where {
+    /// Ends an open batch within a block without the client's knowledge: nothing is committed by it
+    /// that was not before.
+    async fn sync_aside(&mut self) -> Result<(), ClientError> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        let conn = held.lease.conn();
+        wire::empty_message(&mut conn.port.output, b'S');
+        conn.ledger.sent(Sent::Sync, false);
+        self.batch_open = false;
+        match settle(conn, &mut Progress::default()).await {
+            Ok(()) => {
+                self.boundary(&Progress::default()).await;
+                Ok(())
+            }
+            Err(failure) => {
+                self.discard_held(Closed::ServerLost).await;
+                self.tx.fail();
+                Err(server_lost(&failure))
+            }
+        }
+    }
+
+    async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
         // In an explicit transaction all goes to the primary, unless it said READ ONLY.
         let access = match (self.tx.in_block(), self.tx.read_only()) {
             _ if self.has_state() => Access::Write,
@@ -147,39 +133,25 @@ impl Client {
             (true, false) => Access::Write,
             (false, _) => place.access,
         };
-        let shard = place
-            .shard
-            .unwrap_or_else(|| match (self.tx.in_block(), place.access) {
-                // Catalogs are looked up on one shard, so that type OIDs stay the same.
-                (false, Access::Write) => ShardId(0),
-                _ => self.any_shard(),
-            });
-        Where {
+        let executes = place.executes;
+        let shard = match (place.shard, self.tx.in_block(), place.access) {
+            (Some(shard), ..) => shard,
+            // Catalogs are looked up on one shard, so that type OIDs stay the same.
+            (None, false, Access::Write) => ShardId(0),
+            (None, ..) => return self.checkout_any(access, executes).await,
+        };
+        self.checkout(Where {
             shard,
             access,
-            executes: place.executes,
-        }
-    }
-
-    async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
-        let at = self.place_for(place);
-        // A write outside a transaction that no shard is known for has its shard all the same.
-        if place.shard.is_some() || !self.tx.in_block() && place.access == Access::Write {
-            return self.checkout(at).await;
-        }
-        self.checkout_any(at.access, at.executes).await
+            executes,
+        })
+        .await
     }
 
     fn fits(&self, held: &Held, place: Place) -> bool {
         let shard = place.shard.is_none_or(|s| s == held.shard);
         let may_read = place.access == Access::Read || self.tx.read_only();
         shard && (held.primary || may_read && !self.has_state())
-    }
-
-    /// Whether the session has state on a server connection. State is made on primaries, so that
-    /// is where all its statements go, reads included: a temporary table is on no replica.
-    pub(super) fn has_state(&self) -> bool {
-        self.pinned.is_some_and(|reason| reason != SESSION_MODE)
     }
 
     fn take_pin(&mut self, place: Place) -> Option<Held> {
@@ -265,9 +237,16 @@ impl Client {
             return Ok(());
         };
         let conn = held.lease.conn();
-        if !self.served.queue_settings(conn, &script) {
-            apply_settings(conn, &script).await?;
-            self.served.prove(&script);
+        if conn.settings != script {
+            if self.served.is_proven(&script) {
+                let text = transition(&conn.settings, &script);
+                wire::query(&mut conn.port.output, &text);
+                conn.ledger.sent(Sent::Query, false);
+                conn.settings = script;
+            } else {
+                apply_settings(conn, &script).await?;
+                self.served.prove(&script);
+            }
         }
         if let Tx::Deferred(prelude) = &self.tx {
             let script = prelude.script();
@@ -293,29 +272,14 @@ impl Client {
         self.unnamed_there = None;
         self.portals.clear();
         self.batch_open = false;
-        if !self.me.slot.try_disarm() {
-            self.me.slot.disarm().await;
-        }
+        self.me.slot.disarm().await;
         if let Some(reason) = self.retire.take() {
             held.lease.discard(reason);
-        } else if self.pinned.is_some() {
+        } else if self.keeps() {
             held.touched = Touched::Nothing;
-            self.pins.push(held);
+            self.keep(held).await;
         } else {
             held.lease.release();
-        }
-    }
-
-    /// Why a session without any state on its connections keeps them.
-    pub(super) fn unpinned(&self) -> Option<&'static str> {
-        (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE)
-    }
-
-    /// The state for which connections were pinned is gone: they go back.
-    pub(super) async fn unpin(&mut self) {
-        self.pinned = self.unpinned();
-        for held in std::mem::take(&mut self.pins) {
-            give_back(held).await;
         }
     }
 
@@ -353,7 +317,7 @@ pub(super) async fn apply_settings(conn: &mut Conn, script: &Arc<str>) -> Result
 }
 
 /// Runs a text of pgdrover's own and waits for its end; the server's error becomes the client's.
-async fn run_aside(conn: &mut Conn, text: &str) -> Result<(), ClientError> {
+pub(super) async fn run_aside(conn: &mut Conn, text: &str) -> Result<(), ClientError> {
     wire::query(&mut conn.port.output, text);
     conn.ledger.sent(Sent::Quiet, false);
     let mut progress = Progress::default();

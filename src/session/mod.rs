@@ -15,6 +15,7 @@ mod hold;
 mod limit;
 mod local;
 mod lost;
+mod pins;
 mod prepared;
 mod pulse;
 mod registry;
@@ -29,7 +30,7 @@ mod words;
 pub use auth::Secret;
 pub use directory::{AUTH_QUERY, Directory};
 pub use gate::{Gate, User};
-pub use pulse::{keep_time, wake_to_leave};
+pub use pulse::keep_time;
 pub use registry::Registry;
 pub use service::{Served, Service, serve};
 

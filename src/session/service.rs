@@ -14,7 +14,7 @@ use super::prepared::Statements;
 use super::registry::Registry;
 use super::startup::{Hello, Startup, negotiate};
 use super::{Settings, gucs};
-use crate::backend::{Conn, Pools, Sent};
+use crate::backend::Pools;
 use crate::error::{ClientError, SqlState};
 use crate::router::Router;
 use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
@@ -61,7 +61,7 @@ impl Served {
 
     /// Whether a settings script has worked on a server before, so that a statement may follow it
     /// without waiting.
-    fn is_proven(&self, script: &Arc<str>) -> bool {
+    pub(super) fn is_proven(&self, script: &Arc<str>) -> bool {
         script.is_empty()
             || self
                 .proven
@@ -76,22 +76,6 @@ impl Served {
             proven.clear();
         }
         proven.insert(script.clone());
-    }
-
-    /// Sees to it that what is queued next for the connection runs with these settings: they are
-    /// there, or are queued before it. Returns false, and does nothing, if they might fail.
-    pub(super) fn queue_settings(&self, conn: &mut Conn, script: &Arc<str>) -> bool {
-        if conn.settings == *script {
-            return true;
-        }
-        if !self.is_proven(script) {
-            return false;
-        }
-        let text = gucs::transition(&conn.settings, script);
-        wire::query(&mut conn.port.output, &text);
-        conn.ledger.sent(Sent::Query, false);
-        conn.settings = script.clone();
-        true
     }
 
     /// The parameters that a server reported to a session of this user with these settings, if one

@@ -158,11 +158,9 @@ impl Client {
         started: Instant,
     ) -> Result<(), End> {
         let in_block = self.tx.in_block();
-        let mut may_retry = place.access == Access::Read && !in_block && self.pinned.is_none();
+        let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
         loop {
-            if !self.try_acquire(place)
-                && let Err(error) = self.acquire(place).await
-            {
+            if let Err(error) = self.acquire(place).await {
                 return self.refuse_query(header, &error).await;
             }
             let Some(held) = &mut self.held else {
