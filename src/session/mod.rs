@@ -17,6 +17,7 @@ mod limit;
 mod local;
 mod login;
 mod lost;
+mod pins;
 mod prepared;
 mod pulse;
 mod registry;
