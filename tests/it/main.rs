@@ -8,6 +8,7 @@
 mod backend_fake;
 mod backend_tls;
 mod config;
+mod daemon_reload;
 mod demo;
 mod drivers;
 mod lessons;
@@ -18,6 +19,8 @@ mod session_auth;
 mod session_binding;
 mod session_block;
 mod session_cancel;
+mod session_cert;
+mod session_hba;
 mod session_limits;
 mod session_lookup;
 mod session_lost;
