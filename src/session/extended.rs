@@ -336,18 +336,21 @@ impl Client {
         let started = self.batch.started.take().unwrap_or_else(Instant::now);
         let mut synced = false;
         let mut rest = &ops[..];
-        let alone = !ops
-            .iter()
-            .any(|op| op.kind == Kind::Execute && !self.op_is_local(op, true));
+        // Most batches are all the server's, which is quickly seen.
+        let plain = !self.tx.is_failed() && ops.iter().all(Op::is_plain);
+        let alone = !plain
+            && !ops
+                .iter()
+                .any(|op| op.kind == Kind::Execute && !self.op_is_local(op, true));
         while let Some(op) = rest.first().filter(|_| !self.skipping) {
-            if self.op_is_local(op, alone) {
+            if !plain && self.op_is_local(op, alone) {
                 rest = &rest[1..];
                 self.run_local(op).await?;
                 continue;
             }
             let n = rest
                 .iter()
-                .take_while(|op| !self.op_is_local(op, alone))
+                .take_while(|op| plain || !self.op_is_local(op, alone))
                 .count();
             let (now, later) = rest.split_at(n);
             rest = later;
@@ -360,8 +363,11 @@ impl Client {
                 ));
             }
         }
-        let unanswered = ops.drain(..).skip(self.batch.answered).collect();
-        self.undo(unanswered);
+        if self.batch.answered < ops.len() {
+            let unanswered = ops.drain(..).skip(self.batch.answered).collect();
+            self.undo(unanswered);
+        }
+        ops.clear();
         self.batch.ops = ops;
         self.port.input.consume(std::mem::take(&mut self.kept));
         if sync && !synced {

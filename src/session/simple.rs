@@ -197,10 +197,7 @@ impl Client {
                     let alone = statements.len() == 1;
                     let text = |span: &std::ops::Range<usize>| sql.get(span.clone()).unwrap_or(sql);
                     let ran = statements.iter().map(|statement| {
-                        let text = match alone {
-                            true => sql.trim().trim_end_matches(';'),
-                            false => text(&statement.span),
-                        };
+                        let text = if alone { sql } else { text(&statement.span) };
                         Some(Ran { statement, text })
                     });
                     let seconds = started.elapsed().as_secs_f64();
