@@ -9,6 +9,7 @@ use sqlparser::ast::{
 
 use super::functions::{Class, class};
 use super::keys::fold;
+use super::utility::function_state;
 
 /// What a statement does beyond reading tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,16 +77,10 @@ impl Prints {
             }
             "ts_stat" | "ts_rewrite" => print.dynamic = Some(last.clone()),
             l if l.contains("_to_xml") => print.dynamic = Some(last.clone()),
-            "set_config" => print.pin = Some("set_config"),
-            l if l.contains("advisory") => {
-                print.advisory = true;
-                // To unlock takes no lock: a pool's reset query must not bind the session for good.
-                if !l.contains("xact") && !l.contains("unlock") {
-                    print.pin = Some("advisory_lock");
-                }
-            }
+            l if l.contains("advisory") => print.advisory = true,
             _ => {}
         }
+        print.pin = function_state(last).or(print.pin);
         match class(last) {
             Class::Scalar | Class::Aggregate | Class::Window => {}
             Class::Volatile if matches!(&**last, "nextval" | "setval" | "set_config") => {

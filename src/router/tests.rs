@@ -381,7 +381,33 @@ fn effects_on_connections() {
             "CREATE LOCAL TEMPORARY TABLE t (a int)",
             Effect::Pin("temp_table"),
         ),
+        (
+            "CREATE TYPE \"pg_temp\".mood AS ENUM ('sad')",
+            Effect::Pin("temp_table"),
+        ),
+        ("SELECT 1 AS a INTO pg_temp.t", Effect::Pin("temp_table")),
+        (
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path = a, pg_temp AS 'SELECT 1'",
+            Effect::None,
+        ),
         ("SELECT pg_advisory_lock(1)", Effect::Pin("advisory_lock")),
+        (
+            "SELECT 1 <=> pg_advisory_lock(1) OPERATOR(x.<%>) 2",
+            Effect::Pin("advisory_lock"),
+        ),
+        (
+            "EXPLAIN ANALYZE SELECT pg_advisory_lock(1)",
+            Effect::Pin("advisory_lock"),
+        ),
+        ("EXPLAIN SELECT pg_advisory_lock(1)", Effect::None),
+        (
+            "EXPLAIN (ANALYZE) SELECT set_config('a.b', 'c', false)",
+            Effect::Pin("set_config"),
+        ),
+        (
+            "COPY (SELECT pg_advisory_lock(1)) TO STDOUT",
+            Effect::Pin("advisory_lock"),
+        ),
         (
             "SELECT pg_try_advisory_lock_shared(1)",
             Effect::Pin("advisory_lock"),

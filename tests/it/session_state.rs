@@ -287,3 +287,19 @@ async fn session_pooling_keeps_one_connection_until_the_client_leaves() {
     assert_ne!(c.value("SHOW work_mem").await, "1MB");
     assert_eq!(c.value("SHOW geqo").await, "on");
 }
+
+#[tokio::test]
+async fn what_stays_on_a_connection_binds_the_session_however_it_is_spelt() {
+    let db = TestDb::new("").await;
+    let pgdrover = Setup::solo(&db).start().await;
+    for sql in [
+        "CREATE TYPE pg_temp.mood AS ENUM ('sad')",
+        "SELECT 1 AS a INTO pg_temp.t",
+        "EXPLAIN ANALYZE SELECT pg_advisory_lock(1)",
+        "COPY (SELECT pg_advisory_lock(2)) TO STDOUT",
+    ] {
+        let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+        a.query(sql).await;
+        assert_ne!(server_pid(&mut a).await, server_pid(&mut b).await, "{sql}");
+    }
+}
