@@ -1,7 +1,7 @@
 //! One connection to a server, with all that is known of its state.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::topology::Address;
 use crate::wire::{self, Port};
@@ -31,7 +31,10 @@ pub struct Conn {
     pub plain_strings: bool,
     parameters: Vec<(String, String)>,
     prepared: Prepared,
-    opened: Instant,
+    /// When it was opened, by its pool's coarse clock.
+    pub(super) opened: Duration,
+    /// When it last came back to its pool, by the same clock.
+    pub(super) rested: Duration,
 }
 
 const STRINGS: &str = "standard_conforming_strings";
@@ -47,7 +50,7 @@ pub(super) struct LoggedIn {
 }
 
 impl Conn {
-    pub(super) fn new(login: LoggedIn, max_prepared: usize) -> Self {
+    pub(super) fn new(login: LoggedIn, max_prepared: usize, now: Duration) -> Self {
         Conn {
             port: login.port,
             ledger: Ledger::default(),
@@ -62,7 +65,8 @@ impl Conn {
                 .any(|(n, v)| n == STRINGS && v == "off"),
             parameters: login.parameters,
             prepared: Prepared::new(max_prepared),
-            opened: Instant::now(),
+            opened: now,
+            rested: now,
         }
     }
 
@@ -99,11 +103,6 @@ impl Conn {
     /// The statements that exist on the server.
     pub fn prepared(&mut self) -> &mut Prepared {
         &mut self.prepared
-    }
-
-    /// When it was opened.
-    pub fn opened(&self) -> Instant {
-        self.opened
     }
 
     /// Whether another client may have it: nothing owed, no transaction, no byte unread. (What came

@@ -1,7 +1,6 @@
 //! Opening a connection: TCP or Unix socket, TLS, startup, authentication
 //! (PostgreSQL documentation, section 55.2.1).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -12,21 +11,22 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
 use crate::topology::Address;
 use crate::wire::scram::{ClientExchange, Keys, SCRAM, SCRAM_PLUS};
 use crate::wire::{self, Fill, Port, Stream};
 
 use super::conn::LoggedIn;
-use super::{Error, ServerTlsMode};
+use super::{Error, ServerSecret, ServerTlsMode};
 
 /// How to log in to a server as one user of one database.
 #[derive(Clone)]
 pub struct Login {
     /// The role on the server.
     pub user: Arc<str>,
-    /// Its password in clear, or `md5…` for servers that ask for MD5; none if the server trusts.
-    pub password: Option<Arc<str>>,
+    /// What proves it.
+    pub secret: Arc<ServerSecret>,
     /// The database on the server.
     pub dbname: Arc<str>,
 }
@@ -57,6 +57,16 @@ pub(super) async fn connect(
     login: &Login,
     tls: &Tls,
 ) -> Result<LoggedIn, Error> {
+    connect_with(address, login, tls, &[]).await
+}
+
+/// The same, with settings for the session.
+pub(super) async fn connect_with(
+    address: &Address,
+    login: &Login,
+    tls: &Tls,
+    settings: &[(&str, &str)],
+) -> Result<LoggedIn, Error> {
     let stream = open(address, tls).await.map_err(|cause| Error::Connect {
         server: address.clone(),
         cause: cause.to_string(),
@@ -66,7 +76,7 @@ pub(super) async fn connect(
         address,
         login,
     };
-    handshake.startup().await?;
+    handshake.startup(settings).await?;
     handshake.authenticate().await?;
     handshake.until_ready().await
 }
@@ -170,12 +180,17 @@ impl Handshake<'_> {
         self.refused(field(b'C'), field(b'M'))
     }
 
-    async fn startup(&mut self) -> Result<(), Error> {
+    async fn startup(&mut self, settings: &[(&str, &str)]) -> Result<(), Error> {
         let mut message = Startup::new();
-        message.parameters = BTreeMap::from([
-            ("user".to_owned(), self.login.user.to_string()),
-            ("database".to_owned(), self.login.dbname.to_string()),
-        ]);
+        let names = [
+            ("user", &*self.login.user),
+            ("database", &*self.login.dbname),
+        ];
+        message.parameters = names
+            .iter()
+            .chain(settings)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let mut bytes = BytesMut::new();
         message.encode(&mut bytes).map_err(|e| self.lost(e))?;
         self.port.output.put(&bytes);
@@ -202,7 +217,7 @@ impl Handshake<'_> {
         match self.authentication().await? {
             Authentication::Ok => return Ok(()),
             Authentication::CleartextPassword => {
-                let password = self.password()?.to_owned();
+                let password = self.password()?;
                 self.password_message(password.as_bytes(), true);
             }
             Authentication::MD5Password(salt) => {
@@ -223,13 +238,19 @@ impl Handshake<'_> {
         }
     }
 
-    fn password(&self) -> Result<&str, Error> {
-        self.login.password.as_deref().ok_or_else(|| {
-            self.refused(
-                "28P01",
-                "the server asks for a password and none is configured",
-            )
+    fn password(&self) -> Result<Zeroizing<String>, Error> {
+        let password = self.login.secret.password();
+        password.ok_or_else(|| {
+            self.unproven("the server asks for a password that pgdrover does not have")
         })
+    }
+
+    fn unproven(&self, cause: &'static str) -> Error {
+        Error::Unproven {
+            server: self.address.clone(),
+            role: self.login.user.to_string(),
+            cause,
+        }
     }
 
     fn password_message(&mut self, answer: &[u8], terminated: bool) {
@@ -287,17 +308,49 @@ impl Handshake<'_> {
             return Err(self.lost("no SASL challenge"));
         };
         let challenged = exchange.challenged(&challenge).map_err(|e| self.lost(e))?;
-        let keys = Keys::of_password(self.password()?, &challenged.salt, challenged.iterations);
+        let (salt, iterations) = (challenged.salt.clone(), challenged.iterations);
+        let keys = self.keys(&salt, iterations).await?;
         let (last, expected) = challenged.answer(&keys);
         self.password_message(last.as_bytes(), false);
         self.send().await?;
-        match self.authentication().await? {
-            Authentication::SASLFinal(proof) if expected.is(&proof) => Ok(()),
-            Authentication::SASLFinal(_) => {
+        match self.authentication().await {
+            Ok(Authentication::SASLFinal(proof)) if expected.is(&proof) => Ok(()),
+            Ok(Authentication::SASLFinal(_)) => {
                 Err(self.lost("the server does not know the password that it asks for"))
             }
-            _ => Err(self.lost("no SASL outcome")),
+            Ok(_) => Err(self.lost("no SASL outcome")),
+            Err(Error::Login { code, message, .. }) if code == "28P01" => {
+                let secret = &self.login.secret;
+                secret.refuse(&salt, iterations);
+                match secret.password() {
+                    Some(_) => Err(self.refused(&code, &message)),
+                    None => Err(self.unproven("the server refused what the client's login proved")),
+                }
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// What proves the role to a server whose verifier has this salt. Deriving it from a password
+    /// takes milliseconds or more, as many as the server likes: not on a thread that serves
+    /// clients, and once for each verifier.
+    async fn keys(&self, salt: &[u8], iterations: u32) -> Result<Keys, Error> {
+        let secret = &self.login.secret;
+        if let Some(keys) = secret.keys(salt, iterations) {
+            return Ok(keys);
+        }
+        let Some(password) = secret.password() else {
+            return Err(self.unproven(match secret.is_refused() {
+                true => "its password was changed since the client logged in",
+                false => "no login of a client has proven the password that the server has",
+            }));
+        };
+        let salt = salt.to_owned();
+        let derive = move || Keys::of_password(&password, &salt, iterations);
+        let keys = tokio::task::spawn_blocking(derive).await;
+        let keys = keys.map_err(|e| self.lost(e))?;
+        secret.learn(keys.clone());
+        Ok(keys)
     }
 
     async fn until_ready(mut self) -> Result<LoggedIn, Error> {

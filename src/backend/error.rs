@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::error::{ClientError, SqlState};
 use crate::topology::Address;
 
+use super::Limit;
+
 /// A failure of this room, convertible to what a client sees.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// No connection could be made.
     #[error("cannot connect to server {server}: {cause}")]
@@ -26,13 +28,27 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// What pgdrover has of the role's password does not do for this server.
+    #[error("cannot prove to server {server} to be role \"{role}\": {cause}")]
+    Unproven {
+        /// The server.
+        server: Address,
+        /// The role.
+        role: String,
+        /// What is missing or wrong.
+        cause: &'static str,
+    },
     /// All connections were in use for too long.
-    #[error("no connection to {server} became free within {waited:?}")]
+    #[error(
+        "no connection to {server} became free within query_wait_timeout ({waited:.1?}): {limit}"
+    )]
     PoolTimeout {
         /// The server.
         server: Address,
         /// How long the client waited.
         waited: Duration,
+        /// What kept it waiting.
+        limit: Limit,
     },
     /// The pool is being closed.
     #[error("the pool of {server} is closed")]
@@ -57,9 +73,30 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server itself cannot be reached, whoever tries.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Error::Connect { .. } => true,
+            Error::Login { code, .. } => code == "57P03",
+            _ => false,
+        }
+    }
+
+    /// Whether the server is there and does not let the role in.
+    pub(super) fn is_about_the_role(&self) -> bool {
+        match self {
+            Error::Unproven { .. } => true,
+            Error::Login { code, .. } => code.starts_with("28"),
+            _ => false,
+        }
+    }
+
     /// Whether another server of the shard may do instead, and control should look at this one.
     pub fn is_server_fault(&self) -> bool {
-        !matches!(self, Error::PoolTimeout { .. } | Error::Closed { .. })
+        !matches!(
+            self,
+            Error::Unproven { .. } | Error::PoolTimeout { .. } | Error::Closed { .. }
+        )
     }
 
     /// The server concerned.
@@ -67,6 +104,7 @@ impl Error {
         match self {
             Error::Connect { server, .. }
             | Error::Login { server, .. }
+            | Error::Unproven { server, .. }
             | Error::PoolTimeout { server, .. }
             | Error::Closed { server }
             | Error::InRecovery { server }
@@ -87,8 +125,18 @@ impl From<&Error> for ClientError {
             }
             Error::Login { .. } => ClientError::error(SqlState::CANNOT_CONNECT, message)
                 .hint("Check the user's server_user and server_password, and the server's pg_hba.conf."),
-            Error::PoolTimeout { .. } => ClientError::error(SqlState::TOO_MANY_CONNECTIONS, message)
-                .hint("Raise pool.default_pool_size, or look for transactions that stay open."),
+            Error::PoolTimeout { limit, .. } => {
+                let raise = match limit {
+                    Limit::Pool(_) => "default_pool_size",
+                    Limit::Database(..) => "max_db_connections",
+                    Limit::User(..) => "max_user_connections",
+                };
+                ClientError::error(SqlState::TOO_MANY_CONNECTIONS, message).hint(format!(
+                    "Raise {raise}, or look for transactions that stay open."
+                ))
+            }
+            Error::Unproven { .. } => ClientError::error(SqlState::INVALID_PASSWORD, message)
+                .hint("Log in again with the current password, or set the user's server_password."),
             Error::Closed { .. } => ClientError::error(SqlState::ADMIN_SHUTDOWN, message),
             Error::InRecovery { .. } => ClientError::error(SqlState::CANNOT_CONNECT_NOW, message)
                 .hint("The configured primary is a standby now; correct the roles or wait for the failover."),

@@ -1,24 +1,30 @@
 //! All pools, following the topology.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::ServerMetrics;
-use crate::topology::{Address, Database, Role, Shard, Topology};
+use crate::topology::{Address, Database, Health, Role, Server, Shard, Topology};
 
 use super::balance::RoundRobin;
+use super::clock::Clock;
 use super::connect::{Login, Tls};
-use super::pool::ServerPool;
-use super::{Error, Settings};
+use super::outage::Outage;
+use super::pool::{ServerPool, Shared, Sizes};
+use super::quota::Quota;
+use super::{Error, Limit, Overrides, ServerSecret, Settings};
 
 /// Who logs in to the servers on behalf of a client.
 #[derive(Clone)]
 pub struct Credentials {
     /// The role on the servers.
     pub user: Arc<str>,
-    /// Its password; none if the servers trust.
-    pub password: Option<Arc<str>>,
+    /// What proves it.
+    pub secret: Arc<ServerSecret>,
+    /// What it has instead of the values in `[pool]`. Of several users who log in to the servers
+    /// as one, the first to come counts.
+    pub limits: Overrides,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -78,28 +84,40 @@ pub struct Cluster {
     pub shards: Vec<ShardPools>,
 }
 
-type PoolKey = (Address, Arc<str>, Arc<str>);
+/// Server, database as clients name it, user on the server, database on the server.
+type PoolKey = (Address, Arc<str>, Arc<str>, Arc<str>);
 type ClusterKey = (Arc<str>, Arc<str>);
 
 #[derive(Default)]
 struct State {
     pools: HashMap<PoolKey, Arc<ServerPool>>,
     clusters: HashMap<ClusterKey, Arc<Cluster>>,
+    databases: HashMap<Arc<str>, Arc<Quota>>,
+    users: HashMap<Arc<str>, Arc<Quota>>,
+    servers: HashMap<Address, Arc<Outage>>,
+    /// The secrets of roles whose keys come from their clients' logins, as long as somebody, such
+    /// as a pool, has them.
+    learnt: HashMap<Box<str>, Weak<ServerSecret>>,
 }
 
 /// Every pool of the process.
 pub struct Pools {
     settings: Settings,
     tls: Tls,
+    databases: HashMap<Arc<str>, Overrides>,
+    clock: Arc<Clock>,
     state: Mutex<State>,
 }
 
 impl Pools {
     /// No pools yet; they come with the first client that needs them.
-    pub fn new(settings: Settings, tls: Tls) -> Self {
+    /// `databases` says what they have instead of the values in `settings`.
+    pub fn new(settings: Settings, tls: Tls, databases: HashMap<Arc<str>, Overrides>) -> Self {
         Pools {
             settings,
             tls,
+            databases,
+            clock: Arc::new(Clock::new()),
             state: Mutex::default(),
         }
     }
@@ -107,6 +125,17 @@ impl Pools {
     /// TLS towards the servers.
     pub fn tls(&self) -> &Tls {
         &self.tls
+    }
+
+    /// The one secret of a role whose keys come from its clients' logins.
+    pub fn learnt_secret(&self, role: &str) -> Arc<ServerSecret> {
+        let mut state = self.lock();
+        if let Some(secret) = state.learnt.get(role).and_then(Weak::upgrade) {
+            return secret;
+        }
+        let secret = Arc::new(ServerSecret::default());
+        state.learnt.insert(role.into(), Arc::downgrade(&secret));
+        secret
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,40 +182,13 @@ impl Pools {
         let mut replicas = Vec::new();
         let mut weights = Vec::new();
         for server in &shard.servers {
-            let login = Login {
-                user: credentials.user.clone(),
-                password: credentials.password.clone(),
-                dbname: shard.dbname.clone(),
-            };
-            let key = (
-                server.address.clone(),
-                login.user.clone(),
-                login.dbname.clone(),
-            );
-            let pool = match state.pools.get(&key) {
-                Some(pool) => pool.clone(),
-                None => {
-                    let metrics = ServerMetrics::new(
-                        &database.name,
-                        &shard.name,
-                        server.role.as_str(),
-                        &server.address.to_string(),
-                    );
-                    let pool = ServerPool::new(
-                        server.address.clone(),
-                        login,
-                        self.tls.clone(),
-                        &self.settings,
-                        metrics,
-                    );
-                    let pool = Arc::new(pool.map_err(|e| Error::Connect {
-                        server: server.address.clone(),
-                        cause: e.to_string(),
-                    })?);
-                    state.pools.insert(key, pool.clone());
-                    pool
-                }
-            };
+            if server.health == Health::Up
+                && let Some(outage) = state.servers.get(&server.address)
+            {
+                // The probes reach it: no reason to wait any longer.
+                outage.over();
+            }
+            let pool = self.pool(state, database, shard, server, credentials);
             let member = Member {
                 pool,
                 usable: server.health.usable(),
@@ -216,9 +218,103 @@ impl Pools {
         })
     }
 
+    fn pool(
+        &self,
+        state: &mut State,
+        database: &Database,
+        shard: &Shard,
+        server: &Server,
+        credentials: &Credentials,
+    ) -> Arc<ServerPool> {
+        let key = (
+            server.address.clone(),
+            database.name.clone(),
+            credentials.user.clone(),
+            shard.dbname.clone(),
+        );
+        if let Some(pool) = state.pools.get(&key) {
+            return pool.clone();
+        }
+        let login = Login {
+            user: credentials.user.clone(),
+            secret: credentials.secret.clone(),
+            dbname: shard.dbname.clone(),
+        };
+        let metrics = ServerMetrics::new(
+            &database.name,
+            &shard.name,
+            server.role.as_str(),
+            &server.address.to_string(),
+        );
+        let of_database = self
+            .databases
+            .get(&database.name)
+            .copied()
+            .unwrap_or_default();
+        let pool = ServerPool::new(
+            server.address.clone(),
+            login,
+            self.tls.clone(),
+            (
+                &self.settings,
+                self.sizes(&of_database, &credentials.limits),
+            ),
+            self.shared(state, database, server, credentials, &of_database),
+            metrics,
+        );
+        state.pools.insert(key, pool.clone());
+        pool
+    }
+
+    /// What the user has counts before what the database has, and that before `[pool]`.
+    fn sizes(&self, of_database: &Overrides, of_user: &Overrides) -> Sizes {
+        let settings = &self.settings;
+        let first = |of: fn(&Overrides) -> Option<usize>, default| {
+            of(of_user).or(of(of_database)).unwrap_or(default)
+        };
+        Sizes {
+            size: first(|o| o.pool_size, settings.default_pool_size),
+            min: first(|o| o.min_pool_size, settings.min_pool_size),
+            reserve: first(|o| o.reserve_pool_size, settings.reserve_pool_size),
+        }
+    }
+
+    fn shared(
+        &self,
+        state: &mut State,
+        database: &Database,
+        server: &Server,
+        credentials: &Credentials,
+        of_database: &Overrides,
+    ) -> Shared {
+        let (name, user) = (&database.name, &credentials.user);
+        let most = of_database.max_connections;
+        let most = most.unwrap_or(self.settings.max_db_connections);
+        let of_database = state
+            .databases
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Quota::new(Limit::Database(name.clone(), most))));
+        let most = credentials.limits.max_connections;
+        let most = most.unwrap_or(self.settings.max_user_connections);
+        let of_user = state
+            .users
+            .entry(user.clone())
+            .or_insert_with(|| Arc::new(Quota::new(Limit::User(user.clone(), most))));
+        Shared {
+            quotas: [of_database.clone(), of_user.clone()],
+            server: state
+                .servers
+                .entry(server.address.clone())
+                .or_default()
+                .clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
     /// Closes connections that rested too long, and the pools of servers that left the topology.
     /// To be called every few seconds.
     pub fn maintain(&self, topology: &Topology) {
+        self.clock.set();
         let mut state = self.lock();
         let known = |address: &Address| {
             topology
@@ -228,13 +324,15 @@ impl Pools {
                 .flat_map(|s| &s.servers)
                 .any(|s| s.address == *address)
         };
+        state.servers.retain(|address, _| known(address));
+        state.learnt.retain(|_, secret| secret.strong_count() > 0);
         state
             .clusters
             .retain(|(database, _), _| topology.databases.contains_key(database));
         state.pools.retain(|(address, ..), pool| {
             let keep = known(address);
             if keep {
-                pool.retire_idle();
+                pool.maintain();
                 pool.report();
             } else {
                 pool.close();

@@ -51,8 +51,8 @@ fn summary(config: &Config) -> Vec<String> {
             .is_some_and(|p| p.starts_with("SCRAM-SHA-256$"));
         if hashed && user.server_password.is_none() {
             lines.push(format!(
-                "warning: user {} has only a verifier: pgdrover cannot log in with it to servers \
-                 that ask for a password; set server_password",
+                "note: user {} has only a verifier: it logs in to servers by what its client \
+                 proves, so the servers must have the very same verifier; or set server_password",
                 user.name
             ));
         }

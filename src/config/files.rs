@@ -72,7 +72,7 @@ fn passwords(config: &mut Config, read_file: ReadFile<'_>) -> Vec<Finding> {
                     format!("the first line of {file} is empty"),
                     "write the password on the first line of that file",
                 )),
-                Ok(line) => *password = Some(line),
+                Ok(line) => *password = Some(line.into()),
                 Err(error) => findings.push(unreadable(path, file, &error)),
             }
         }

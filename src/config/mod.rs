@@ -65,6 +65,22 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// The name that clients give.
     pub name: String,
+    /// `session.auth_user`, if it is another for this database.
+    pub auth_user: Option<String>,
+    /// `session.auth_query`, if it is another for this database.
+    pub auth_query: Option<String>,
+    /// `session.auth_dbname`, if it is another for this database.
+    pub auth_dbname: Option<String>,
+    /// Most connections of each of its pools; `pool.default_pool_size` when absent.
+    pub pool_size: Option<usize>,
+    /// Least connections of each of its pools; `pool.min_pool_size` when absent.
+    pub min_pool_size: Option<usize>,
+    /// The reserve of each of its pools; `pool.reserve_pool_size` when absent.
+    pub reserve_pool_size: Option<usize>,
+    /// Most connections of all its pools; `pool.max_db_connections` when absent.
+    pub max_db_connections: Option<usize>,
+    /// Most clients; `session.max_db_client_connections` when absent.
+    pub max_db_client_connections: Option<usize>,
     /// Which key goes to which shard.
     #[serde(default)]
     pub sharding: sharding::Settings,
@@ -170,6 +186,16 @@ impl DatabaseConfig {
         Database {
             name: self.name.as_str().into(),
             shards: shards.collect(),
+        }
+    }
+
+    /// What its pools have instead of the values in `[pool]`.
+    pub fn pool_limits(&self) -> backend::Overrides {
+        backend::Overrides {
+            pool_size: self.pool_size,
+            min_pool_size: self.min_pool_size,
+            reserve_pool_size: self.reserve_pool_size,
+            max_connections: self.max_db_connections,
         }
     }
 

@@ -3,9 +3,11 @@
 //! [`Daemon::start`] builds every part and spawns its loops; [`Daemon::stop`] lets the sessions end
 //! at their next transaction boundary, and cuts those that do not in time.
 
-use std::collections::{BTreeMap, HashMap};
+mod gate;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,15 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::backend::{self, Credentials, Pools, ServerTlsMode};
+use crate::backend::{self, Pools, ServerTlsMode};
 use crate::config::Config;
 use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
-use crate::session::{
-    ClientTlsMode, Registry, Secret, Served, Service, User, UserSettings, keep_time,
-};
+use crate::session::{Registry, Served, Service, keep_time};
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
@@ -51,14 +51,13 @@ impl Daemon {
         let publisher = Publisher::new(config.topology());
         let (draining, drained) = watch::channel(false);
         let (reports, reported) = mpsc::channel(64);
-        let pools = Arc::new(Pools::new(config.pool.clone(), tls.clone()));
+        let pools = Arc::new(pools(&config, &tls));
         let service = Arc::new(Service {
             settings: config.session.clone(),
-            tls: client_tls(&config)?,
-            users: users(&config),
+            gate: RwLock::new(Arc::new(gate::build(&config, &pools)?)),
             databases: databases(&config)?,
             topology: publisher.subscribe(),
-            pools: pools.clone(),
+            pools,
             registry: Arc::new(Registry::default()),
             reports,
             process_secret: rand::random(),
@@ -76,9 +75,9 @@ impl Daemon {
         let (ready, is_ready) = watch::channel(Readiness::Ready);
         let mut loops = vec![
             tokio::spawn(until(stop.clone(), keep_time(service.clone()))),
-            tokio::spawn(listener.run(service, sessions.clone(), drained)),
+            tokio::spawn(listener.run(service.clone(), sessions.clone(), drained)),
             tokio::spawn(upkeep(
-                pools,
+                service,
                 publisher.subscribe(),
                 exporter.clone(),
                 stop.clone(),
@@ -161,7 +160,7 @@ async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
 }
 
 async fn upkeep(
-    pools: Arc<Pools>,
+    service: Arc<Service>,
     topology: watch::Receiver<Arc<Topology>>,
     exporter: metrics::Exporter,
     stop: CancellationToken,
@@ -170,7 +169,8 @@ async fn upkeep(
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         exporter.upkeep();
         let now = topology.borrow().clone();
-        pools.maintain(&now);
+        service.pools.maintain(&now);
+        service.gate().rest();
     }
 }
 
@@ -195,42 +195,10 @@ fn probe_tls(tls: &backend::Tls) -> ProbeTls {
     }
 }
 
-fn client_tls(config: &Config) -> anyhow::Result<Option<wire::ServerTls>> {
-    let session = &config.session;
-    if session.client_tls_mode == ClientTlsMode::Disable || session.client_tls_cert_file.is_empty()
-    {
-        return Ok(None);
-    }
-    wire::ServerTls::load(&session.client_tls_cert_file, &session.client_tls_key_file)
-        .map(Some)
-        .context("cannot set up TLS towards the clients")
-}
-
-/// As whom a user works on the servers: its own password serves there too if it is in clear, or
-/// in the form that an MD5 challenge can be answered with.
-fn credentials(user: &UserSettings) -> Credentials {
-    let own = user
-        .password
-        .as_deref()
-        .filter(|p| !matches!(Secret::parse(p), Secret::Scram(_)));
-    let password = user.server_password.as_deref().or(own);
-    Credentials {
-        user: user.server_user.as_deref().unwrap_or(&user.name).into(),
-        password: password.map(Into::into),
-    }
-}
-
-fn users(config: &Config) -> HashMap<String, Arc<User>> {
-    let user = |settings: &UserSettings| User {
-        secret: settings.password.as_deref().map(Secret::parse),
-        credentials: credentials(settings),
-        pool_mode: settings.pool_mode.unwrap_or(config.pool.pool_mode),
-    };
-    config
-        .users
-        .iter()
-        .map(|s| (s.name.clone(), Arc::new(user(s))))
-        .collect()
+fn pools(config: &Config, tls: &backend::Tls) -> Pools {
+    let databases = config.databases.iter();
+    let limits = databases.map(|d| (d.name.as_str().into(), d.pool_limits()));
+    Pools::new(config.pool.clone(), tls.clone(), limits.collect())
 }
 
 fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
@@ -239,9 +207,12 @@ fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
             .schema()
             .map_err(|problems| anyhow::anyhow!("database {}: {problems:?}", database.name))?;
         let router = Router::new(schema, &config.router);
+        let clients = database
+            .max_db_client_connections
+            .unwrap_or(config.session.max_db_client_connections);
         Ok((
             database.name.clone(),
-            Arc::new(Served::new(&database.name, router)),
+            Arc::new(Served::new(&database.name, router, clients)),
         ))
     };
     config.databases.iter().map(served).collect()
@@ -250,9 +221,8 @@ fn databases(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Served>>> {
 fn probe_credentials(config: &Config) -> Option<control::Credentials> {
     let named = config.users.iter().find(|u| u.name == config.control.user);
     let user = named.or(config.users.first())?;
-    let Credentials { user, password } = credentials(user);
     Some(control::Credentials {
-        user: user.to_string(),
-        password: password.map(|p| p.to_string()),
+        user: gate::server_user(user).to_owned(),
+        password: gate::server_password(user).map(str::to_owned),
     })
 }

@@ -9,7 +9,7 @@ use crate::backend::{CancelSlot, Cluster, Error, Lease, ServerPool};
 use crate::error::{ClientError, SqlState};
 use crate::plan::Access;
 use crate::sharding::ShardId;
-use crate::telemetry::metrics::ClientMetrics;
+use crate::telemetry::metrics::{ClientMetrics, Closed};
 use crate::topology::{FailureReport, FailureReporter};
 
 /// Where a statement is to run.
@@ -85,7 +85,13 @@ impl Checkout<'_> {
             });
         }
         let mut last = None;
-        for pool in shard.readers(place.executes) {
+        let readers: Vec<_> = shard.readers(place.executes).collect();
+        // A replica whose connections are all in use leaves the read to another replica; if all are
+        // so, it waits where its turn is. The primary is for when no replica can be reached.
+        let replicas = &readers[..readers.len() - 1];
+        let free = replicas.iter().position(|pool| !pool.is_full());
+        let turn = free.unwrap_or(0);
+        for pool in readers[turn..].iter().chain(&readers[..turn]) {
             let primary = Arc::ptr_eq(pool, &shard.primary.pool);
             match self.lease_from(pool, false).await {
                 Ok(lease) => {
@@ -118,7 +124,7 @@ impl Checkout<'_> {
     async fn lease_from(&self, pool: &Arc<ServerPool>, write: bool) -> Result<Lease, ClientError> {
         let checked = self.wait(pool).await?.and_then(|mut lease| {
             if write && lease.conn().in_recovery {
-                lease.discard("in_recovery");
+                lease.discard(Closed::InRecovery);
                 return Err(Error::InRecovery {
                     server: pool.address().clone(),
                 });

@@ -8,6 +8,7 @@ use crate::backend::{Conn, Sent, StatementId, statement_name};
 use crate::error::{ClientError, SqlState};
 use crate::router::{Param, Params};
 use crate::sharding::ShardId;
+use crate::telemetry::metrics::Closed;
 use crate::wire::{self, BindView};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub(super) struct Sending<'a> {
     pub(super) unnamed_there: &'a mut Option<Arc<Prepared>>,
     /// Statements whose Parse is on its way.
     pub(super) parsing: Vec<StatementId>,
-    pub(super) retire: &'a mut Option<&'static str>,
+    pub(super) retire: &'a mut Option<Closed>,
 }
 
 impl Sending<'_> {
@@ -122,7 +123,7 @@ impl Sending<'_> {
         if let Some(evicted) = self.conn.prepared().make_room() {
             wire::close_statement(&mut self.conn.port.output, &statement_name(evicted));
             self.conn.ledger.sent(Sent::Close, false);
-            *self.retire = Some("statements_unknown");
+            *self.retire = Some(Closed::StatementsUnknown);
         }
         let name = statement_name(p.id);
         wire::parse(&mut self.conn.port.output, &name, p.bytes(), &p.types);

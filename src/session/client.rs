@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::extended::Collected;
+use super::gate::User;
 use super::gucs::Gucs;
+use super::limit::Admitted;
 use super::prepared::{Portals, Prepared};
 use super::pulse::Phase;
 use super::registry::Registered;
-use super::service::{Parameters, Served, Service, User};
+use super::service::{Parameters, Served, Service};
 use super::startup::Hello;
 use super::state::{Prelude, Tx};
 use crate::backend::{Cluster, PoolMode};
@@ -23,6 +25,7 @@ use crate::error::{ClientError, SqlState};
 use crate::executor::{CopyState, Held};
 use crate::plan::Access;
 use crate::sharding::ShardId;
+use crate::telemetry::metrics::Closed;
 use crate::topology::Topology;
 use crate::wire::{self, Fill, Header, Port};
 
@@ -31,6 +34,8 @@ pub(super) struct Identity {
     pub(super) user: Arc<User>,
     pub(super) served: Arc<Served>,
     pub(super) gucs: Gucs,
+    /// Its place among the clients of user and database.
+    pub(super) admitted: (Admitted, Admitted),
 }
 
 /// Why a session ends.
@@ -91,8 +96,9 @@ pub(super) struct Client {
     /// A BEGIN that was run and whose ReadyForQuery has not come yet.
     pub(super) begun: Option<Prelude>,
     /// Why the held connection must not be used by another client.
-    pub(super) retire: Option<&'static str>,
+    pub(super) retire: Option<Closed>,
     peer: String,
+    _admitted: (Admitted, Admitted),
 }
 
 impl Client {
@@ -125,6 +131,7 @@ impl Client {
             begun: None,
             retire: None,
             peer,
+            _admitted: id.admitted,
         }
     }
 
@@ -182,7 +189,10 @@ impl Client {
         let script = self.gucs.script().clone();
         self.refresh_cluster()?;
         let mut held = self.checkout_any(Access::Read, false).await?;
-        super::hold::apply_settings(held.lease.conn(), &script).await?;
+        if let Err(error) = super::hold::apply_settings(held.lease.conn(), &script).await {
+            held.lease.discard(Closed::SetupFailed);
+            return Err(error);
+        }
         let parameters: Parameters = held
             .lease
             .conn()

@@ -14,6 +14,7 @@ use crate::error::{ClientError, SqlState};
 use crate::executor::{Checkout, Held, Progress, Touched, Where, listen, settle};
 use crate::plan::Access;
 use crate::sharding::ShardId;
+use crate::telemetry::metrics::Closed;
 use crate::wire;
 
 /// Why a session in session pooling mode keeps its connections, though nothing compels it yet.
@@ -31,7 +32,7 @@ async fn give_back(mut held: Held) {
             return held.lease.release();
         }
     }
-    held.lease.discard("pinned");
+    held.lease.discard(Closed::Pinned);
 }
 
 impl Client {
@@ -82,7 +83,7 @@ impl Client {
             && !held.lease.conn().port.input.is_empty()
             && let Err(failure) = listen(&mut self.port, held.lease.conn())
         {
-            self.discard_held("server_lost").await;
+            self.discard_held(Closed::ServerLost).await;
             self.gucs.end(false);
             return Err(server_lost(&failure));
         }
@@ -102,7 +103,7 @@ impl Client {
             };
             self.held = Some(held);
             if let Err(error) = self.prepare_connection().await {
-                self.discard_held("setup_failed").await;
+                self.discard_held(Closed::SetupFailed).await;
                 return Err(error);
             }
         }
@@ -200,7 +201,7 @@ impl Client {
                 Ok(())
             }
             Err(failure) => {
-                self.discard_held("server_lost").await;
+                self.discard_held(Closed::ServerLost).await;
                 Err(server_lost(&failure))
             }
         }
@@ -289,7 +290,7 @@ impl Client {
         }
     }
 
-    pub(super) async fn discard_held(&mut self, reason: &'static str) {
+    pub(super) async fn discard_held(&mut self, reason: Closed) {
         let Some(held) = self.held.take() else { return };
         self.unnamed_there = None;
         self.portals.clear();
@@ -305,7 +306,7 @@ impl Client {
         {
             self.me.slot.fire(self.service.pools.tls()).await;
         }
-        self.discard_held("client_left").await;
+        self.discard_held(Closed::ClientLeft).await;
         self.unpin().await;
     }
 }

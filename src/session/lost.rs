@@ -7,6 +7,7 @@ use super::state::Tx;
 use crate::backend::{Conn, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, listen, settle};
+use crate::telemetry::metrics::Closed;
 use crate::topology::FailureReport;
 use crate::wire;
 
@@ -42,7 +43,7 @@ impl Client {
                 what: cause.clone(),
             });
         }
-        self.discard_held("server_lost").await;
+        self.discard_held(Closed::ServerLost).await;
         if progress.mid_frame {
             return Err(End::Cut);
         }
@@ -108,7 +109,7 @@ impl Client {
             match listen(&mut self.port, self.pins[i].lease.conn()) {
                 Ok(()) => i += 1,
                 Err(failure) => {
-                    self.pins.swap_remove(i).lease.discard("server_lost");
+                    self.pins.swap_remove(i).lease.discard(Closed::ServerLost);
                     return Err(pin_lost(server_lost(&failure)));
                 }
             }

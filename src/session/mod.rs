@@ -7,9 +7,12 @@
 mod auth;
 mod batch;
 mod client;
+mod directory;
 mod extended;
+mod gate;
 mod gucs;
 mod hold;
+mod limit;
 mod local;
 mod lost;
 mod prepared;
@@ -24,13 +27,16 @@ mod state;
 mod words;
 
 pub use auth::Secret;
+pub use directory::{AUTH_QUERY, Directory};
+pub use gate::{Gate, User};
 pub use pulse::keep_time;
 pub use registry::Registry;
-pub use service::{Served, Service, User, serve};
+pub use service::{Served, Service, serve};
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 /// `[session]`: what a client may expect and must keep to.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,9 +44,22 @@ use serde::Deserialize;
 pub struct Settings {
     /// How clients prove who they are.
     pub auth_type: AuthType,
+    /// Who asks a server for users that are none of `[[users]]`; nobody when empty.
+    pub auth_user: String,
+    /// What is asked: the name is `$1`, the columns are name and password.
+    pub auth_query: String,
+    /// In which database of the server; the one that the client wants when empty.
+    pub auth_dbname: String,
+    /// How long an answer is remembered.
+    #[serde(with = "humantime_serde")]
+    pub auth_query_cache_time: Duration,
     /// A client must have logged in by then.
     #[serde(with = "humantime_serde")]
     pub client_login_timeout: Duration,
+    /// Most clients of one user; 0: no limit.
+    pub max_user_client_connections: usize,
+    /// Most clients of one database; 0: no limit.
+    pub max_db_client_connections: usize,
     /// A statement that runs longer is cancelled; 0: never.
     #[serde(with = "humantime_serde")]
     pub query_timeout: Duration,
@@ -64,7 +83,13 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             auth_type: AuthType::ScramSha256,
+            auth_user: String::new(),
+            auth_query: AUTH_QUERY.into(),
+            auth_dbname: String::new(),
+            auth_query_cache_time: Duration::from_secs(60),
             client_login_timeout: Duration::from_secs(60),
+            max_user_client_connections: 0,
+            max_db_client_connections: 0,
             query_timeout: Duration::ZERO,
             idle_transaction_timeout: Duration::ZERO,
             client_idle_timeout: Duration::ZERO,
@@ -109,17 +134,40 @@ pub struct UserSettings {
     /// The name that the client gives.
     pub name: String,
     /// In clear, or `SCRAM-SHA-256$…`, or `md5…`.
-    pub password: Option<String>,
+    pub password: Option<Zeroizing<String>>,
     /// A file that holds the password on its first line.
     pub password_file: Option<String>,
     /// The name on the servers; the same when absent.
     pub server_user: Option<String>,
     /// The password on the servers; the client's clear password when absent.
-    pub server_password: Option<String>,
+    pub server_password: Option<Zeroizing<String>>,
     /// A file that holds the password on the servers.
     pub server_password_file: Option<String>,
     /// `transaction` or `session`; `pool.pool_mode` when absent.
     pub pool_mode: Option<crate::backend::PoolMode>,
+    /// Most connections of each of its pools; the database's or `pool.default_pool_size` when
+    /// absent.
+    pub pool_size: Option<usize>,
+    /// Least connections of each of its pools.
+    pub min_pool_size: Option<usize>,
+    /// The reserve of each of its pools.
+    pub reserve_pool_size: Option<usize>,
+    /// Most connections of all its pools; `pool.max_user_connections` when absent.
+    pub max_user_connections: Option<usize>,
+    /// Most clients; `session.max_user_client_connections` when absent.
+    pub max_user_client_connections: Option<usize>,
+}
+
+impl UserSettings {
+    /// What its pools have instead of the values in `[pool]`.
+    pub fn pool_limits(&self) -> crate::backend::Overrides {
+        crate::backend::Overrides {
+            pool_size: self.pool_size,
+            min_pool_size: self.min_pool_size,
+            reserve_pool_size: self.reserve_pool_size,
+            max_connections: self.max_user_connections,
+        }
+    }
 }
 
 impl std::fmt::Debug for UserSettings {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subtle::ConstantTimeEq;
 
+use super::limit::Counts;
 use super::pulse::{Cancelled, Clock, Limits, Pulse, judge};
 use crate::backend::{CancelSlot, Tls};
 
@@ -21,6 +22,7 @@ struct Entry {
 pub struct Registry {
     sessions: Mutex<HashMap<i32, Entry>>,
     clock: Clock,
+    pub(super) counts: Arc<Counts>,
 }
 
 /// A session's place in the registry; leaving is dropping it.

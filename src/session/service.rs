@@ -1,34 +1,25 @@
 //! What all sessions share, and the way of a connection into a session.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-use super::auth::{self, Demand, Failed, Secret, authenticate};
+use super::auth::{self, Demand, Failed, authenticate};
 use super::client::{Client, Identity};
+use super::gate::Gate;
+use super::limit::Whose;
 use super::prepared::Statements;
 use super::registry::Registry;
 use super::startup::{Hello, Startup, negotiate};
 use super::{Settings, gucs};
-use crate::backend::{Credentials, PoolMode, Pools};
+use crate::backend::Pools;
 use crate::error::{ClientError, SqlState};
 use crate::router::Router;
 use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
 use crate::topology::{FailureReporter, Topology};
 use crate::wire::{self, Port, ServerTls, Stream};
-
-/// A user who may log in.
-#[derive(Debug)]
-pub struct User {
-    /// What proves it.
-    pub secret: Option<Secret>,
-    /// As whom it works on the servers.
-    pub credentials: Credentials,
-    /// When its server connections go back to their pool.
-    pub pool_mode: PoolMode,
-}
 
 /// A database that clients may name.
 pub struct Served {
@@ -42,6 +33,7 @@ pub struct Served {
     pub metrics: ClientMetrics,
     /// Metrics of its router.
     pub routes: RouteMetrics,
+    most_clients: usize,
     welcomes: Mutex<HashMap<(String, Arc<str>), Parameters>>,
     proven: Mutex<HashSet<Arc<str>>>,
 }
@@ -53,14 +45,15 @@ pub(super) type Parameters = Arc<[(String, String)]>;
 const MAX_WELCOMES: usize = 256;
 
 impl Served {
-    /// A database with its router.
-    pub fn new(name: &str, router: Router) -> Self {
+    /// A database with its router and the number of clients that it may have (0: any).
+    pub fn new(name: &str, router: Router, most_clients: usize) -> Self {
         Served {
             name: name.into(),
             router,
             statements: Statements::default(),
             metrics: ClientMetrics::new(name),
             routes: RouteMetrics::new(name),
+            most_clients,
             welcomes: Mutex::default(),
             proven: Mutex::default(),
         }
@@ -103,12 +96,10 @@ impl Served {
 
 /// Everything that a session needs and does not own.
 pub struct Service {
-    /// `[session]`.
+    /// `[session]`, but for what the gate decides.
     pub settings: Settings,
-    /// TLS towards clients, if a certificate is configured.
-    pub tls: Option<ServerTls>,
-    /// Who may log in.
-    pub users: HashMap<String, Arc<User>>,
+    /// Who may come in, and how.
+    pub gate: RwLock<Arc<Gate>>,
     /// The databases by name.
     pub databases: BTreeMap<String, Arc<Served>>,
     /// The picture of the cluster.
@@ -125,13 +116,23 @@ pub struct Service {
     pub draining: watch::Receiver<bool>,
 }
 
+impl Service {
+    /// What decides about a login that begins now.
+    pub fn gate(&self) -> Arc<Gate> {
+        self.gate
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// Serves one connection from its first byte to its last. `admitted` is false when as many clients
 /// are connected as may be: the client is told, but a cancel request is still carried out.
 pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted: bool) {
-    let tls = service.tls.as_ref();
-    let limit = service.settings.client_login_timeout;
+    let gate = service.gate();
+    let limit = gate.settings.client_login_timeout;
     let deadline = tokio::time::Instant::now() + limit;
-    let startup = negotiate(stream, tls, service.settings.client_tls_mode);
+    let startup = negotiate(stream, gate.tls.as_ref(), gate.settings.client_tls_mode);
     let startup = match tokio::time::timeout_at(deadline, startup).await {
         Ok(Ok(startup)) => startup,
         Ok(Err(error)) => return debug!(%peer, %error, "connection ended before a startup packet"),
@@ -158,7 +159,7 @@ pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted
             .await;
         }
         Startup::Session(mut hello) => {
-            let login = tokio::time::timeout_at(deadline, login(&service, &mut hello));
+            let login = tokio::time::timeout_at(deadline, login(&service, &gate, &mut hello));
             let outcome = login.await.unwrap_or_else(|_| {
                 let error = ClientError::fatal(
                     SqlState::INVALID_AUTHORIZATION,
@@ -183,14 +184,18 @@ async fn refuse(mut port: Port, peer: &str, error: &ClientError) {
 
 /// From the startup packet to an authenticated user of a database that exists. The database is
 /// looked up only afterwards, so that a stranger cannot probe for names.
-async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed> {
+async fn login(service: &Service, gate: &Gate, hello: &mut Hello) -> Result<Identity, Failed> {
     if let Some(options) = &hello.unsupported {
         wire::negotiate_version(&mut hello.port.output, options);
     }
-    let user = service.users.get(&hello.user);
-    let end_point = service.tls.as_ref().and_then(ServerTls::end_point);
+    let found = gate
+        .find(service, &hello.user, &hello.database)
+        .await
+        .map_err(Failed::Refused)?;
+    let user = found.user.as_ref();
+    let end_point = gate.tls.as_ref().and_then(ServerTls::end_point);
     let demand = Demand {
-        auth: service.settings.auth_type,
+        auth: gate.settings.auth_type,
         user: &hello.user,
         secret: user.and_then(|u| u.secret.as_ref()),
         process_secret: &service.process_secret,
@@ -198,7 +203,8 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
             .filter(|_| hello.port.stream().is_tls())
             .map(|hash| &**hash),
     };
-    authenticate(&mut hello.port, &demand).await?;
+    let proven = authenticate(&mut hello.port, &demand).await;
+    let keys = proven.inspect_err(|_| found.failed(&hello.user))?;
     let Some(user) = user else {
         // Only `trust` comes here.
         return Err(Failed::Refused(
@@ -209,6 +215,9 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
             .hint("Add it under [[users]]."),
         ));
     };
+    if let Some(keys) = keys.filter(|_| user.passes_through) {
+        user.credentials.secret.learn(keys);
+    }
     let Some(served) = service.databases.get(&hello.database) else {
         return Err(Failed::Refused(
             ClientError::fatal(
@@ -218,6 +227,13 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
             .hint("Databases are declared under [[databases]]."),
         ));
     };
+    let counts = &service.registry.counts;
+    let of_user = Whose::User.admit(counts, &hello.user, user.most_clients);
+    let of_database = Whose::Database.admit(counts, &hello.database, served.most_clients);
+    let admitted = (
+        of_user.map_err(Failed::Refused)?,
+        of_database.map_err(Failed::Refused)?,
+    );
     auth::accepted(&mut hello.port);
     let settings = hello.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
     let gucs = gucs::Gucs::new(settings);
@@ -225,5 +241,6 @@ async fn login(service: &Service, hello: &mut Hello) -> Result<Identity, Failed>
         user: user.clone(),
         served: served.clone(),
         gucs,
+        admitted,
     })
 }

@@ -7,6 +7,7 @@
 //! histogram). Handles made before [`install`] record nothing.
 
 mod catalogue;
+mod closed;
 mod data;
 mod health;
 
@@ -20,6 +21,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use catalogue::{BUCKETS, CATALOGUE, Kind, Metric};
 
+pub use closed::Closed;
 pub use data::{ClientMetrics, KINDS, RouteMetrics, ServerMetrics};
 pub use health::HealthMetrics;
 

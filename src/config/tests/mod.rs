@@ -174,10 +174,10 @@ fn passwords_come_from_files_and_variables() {
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let user = parse_with(&text, &read).unwrap().users.remove(0);
-    assert_eq!(user.password.as_deref(), Some("first line"));
+    assert_eq!(user.password.unwrap().as_str(), "first line");
     assert_eq!(
-        user.server_password.as_deref(),
-        Some("from the environment")
+        user.server_password.unwrap().as_str(),
+        "from the environment"
     );
     assert_eq!(
         errors(&text),
@@ -306,6 +306,16 @@ fn contradictions_are_found() {
             "weight = 2",
             "[control]\nuser = \"x\"",
             "20 control.user: there is no user `x`",
+        ),
+        (
+            "weight = 2",
+            "[session]\nauth_user = \"x\"",
+            "20 session.auth_user: there is no user `x`",
+        ),
+        (
+            "name = \"app\"\n[[databases.tables]]",
+            "name = \"app\"\nauth_user = \"x\"\n[[databases.tables]]",
+            "8 databases[0].auth_user: there is no user `x`",
         ),
         (
             "weight = 2",

@@ -18,6 +18,7 @@ pub(super) fn validate(config: &Config) -> Vec<Finding> {
     limits(config, &mut found);
     control(config, &mut found);
     users(config, &mut found);
+    auth_users(config, &mut found);
     databases::check(config, &mut found);
     found.0
 }
@@ -174,6 +175,39 @@ fn users(config: &Config, found: &mut Findings) {
     );
     for (index, user) in config.users.iter().enumerate() {
         password(user, config.session.auth_type, &path.index(index), found);
+    }
+}
+
+/// Who asks for the other users must be known, and must be able to log in to the servers.
+fn auth_users(config: &Config, found: &mut Findings) {
+    let session = Path::root("session").key("auth_user");
+    let mut named = vec![(session, config.session.auth_user.as_str())];
+    for (index, database) in config.databases.iter().enumerate() {
+        let path = Path::root("databases").index(index).key("auth_user");
+        named.extend(database.auth_user.as_deref().map(|user| (path, user)));
+    }
+    for (path, name) in named {
+        if name.is_empty() {
+            continue;
+        }
+        let Some(user) = config.users.iter().find(|u| u.name == name) else {
+            found.add(
+                path,
+                format!("there is no user `{name}`"),
+                "name one of [[users]], who asks the servers for the others",
+            );
+            continue;
+        };
+        let hashed = user.password.as_ref().is_some_and(|p| is_scram_verifier(p));
+        if hashed && user.server_password.is_none() {
+            found.add(
+                path,
+                format!(
+                    "user `{name}` has only a verifier: it cannot log in to the servers by itself"
+                ),
+                "give the user a server_password or server_password_file",
+            );
+        }
     }
 }
 

@@ -83,8 +83,12 @@ catalogue! {
         "Connections to servers by state: active serves a client, idle waits in a pool.";
     SERVER_OPENED = Counter "pgdrover_server_connections_opened_total" SERVER,
         "Connections to servers that were opened.";
+    SERVER_CONNECT_FAILURES = Counter "pgdrover_server_connect_failures_total" SERVER,
+        "Attempts to connect to a server and log in there that failed.";
     SERVER_CLOSED = Counter "pgdrover_server_connections_closed_total" SERVER_REASON,
-        "Connections to servers that were closed, by reason.";
+        "Connections to servers that were closed, by reason: server_closed, check_failed, lifetime, \
+         idle, surplus, evicted, pool_closed, in_recovery, server_lost, setup_failed, client_left, \
+         pinned, statements_unknown, dirty, abandoned.";
     POOL_WAIT = Histogram "pgdrover_pool_wait_seconds" SERVER,
         "Time that a client waited for a server connection.";
 

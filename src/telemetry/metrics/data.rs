@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::{catalogue, counter, gauge, histogram};
+use super::{Closed, catalogue, counter, gauge, histogram};
 
 /// The kinds of statements, in the order of the index that [`ServerMetrics::statement`] takes.
 pub const KINDS: [&str; 9] = [
@@ -144,6 +144,7 @@ struct Servers {
     duration: Histogram,
     transactions: Counter,
     opened: Counter,
+    connect_failures: Counter,
     active: Gauge,
     idle: Gauge,
     wait: Histogram,
@@ -161,6 +162,7 @@ impl ServerMetrics {
                 duration: histogram(&catalogue::STATEMENT_DURATION, &labels),
                 transactions: counter(&catalogue::TRANSACTIONS, &labels),
                 opened: counter(&catalogue::SERVER_OPENED, &labels),
+                connect_failures: counter(&catalogue::SERVER_CONNECT_FAILURES, &labels),
                 active: gauge(&catalogue::SERVER_CONNECTIONS, &with("active")),
                 idle: gauge(&catalogue::SERVER_CONNECTIONS, &with("idle")),
                 wait: histogram(&catalogue::POOL_WAIT, &labels),
@@ -186,12 +188,17 @@ impl ServerMetrics {
         self.inner.opened.increment(1);
     }
 
+    /// A connection could not be opened.
+    pub fn connect_failed(&self) {
+        self.inner.connect_failures.increment(1);
+    }
+
     /// A connection was closed. Costs a lookup, which a closed connection can bear.
-    pub fn closed(&self, reason: &'static str) {
+    pub fn closed(&self, reason: Closed) {
         let [database, shard, role, server] = &self.inner.labels;
         counter(
             &catalogue::SERVER_CLOSED,
-            &[database, shard, role, server, reason],
+            &[database, shard, role, server, reason.as_str()],
         )
         .increment(1);
     }

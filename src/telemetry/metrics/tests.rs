@@ -1,5 +1,5 @@
 use super::catalogue::{BUCKETS, CATALOGUE, Kind};
-use super::{ClientMetrics, HealthMetrics, KINDS, RouteMetrics, ServerMetrics, install};
+use super::{ClientMetrics, Closed, HealthMetrics, KINDS, RouteMetrics, ServerMetrics, install};
 
 /// The value of the series whose line begins with `series`; None when it is not shown.
 fn value(text: &str, series: &str) -> Option<f64> {
@@ -25,6 +25,21 @@ fn names_follow_the_convention() {
 }
 
 #[test]
+fn the_catalogue_names_every_reason_for_closing_a_connection() {
+    let help = CATALOGUE
+        .iter()
+        .find(|m| m.name == "pgdrover_server_connections_closed_total")
+        .map(|m| m.help)
+        .unwrap();
+    let listed: Vec<&str> = help
+        .split_once(": ")
+        .map(|(_, list)| list.trim_end_matches('.').split(", ").collect())
+        .unwrap();
+    let all: Vec<&str> = Closed::ALL.iter().map(|r| r.as_str()).collect();
+    assert_eq!(listed, all);
+}
+
+#[test]
 fn every_metric_of_the_catalogue_is_shown() {
     let exporter = install();
     let clients = ClientMetrics::new("all");
@@ -33,7 +48,7 @@ fn every_metric_of_the_catalogue_is_shown() {
     let server = ServerMetrics::new("all", "shard0", "primary", "h:1");
     server.statement(0, 0.001);
     server.wait(0.0);
-    server.closed("lifetime");
+    server.closed(Closed::Lifetime);
     HealthMetrics::new("all", "shard0", "primary", "h:1").probed(true, 0.002);
     let text = exporter.render();
     for metric in CATALOGUE {

@@ -112,11 +112,16 @@ impl Keys {
     pub fn fit(&self, salt: &[u8], iterations: u32) -> bool {
         self.iterations == iterations && self.salt == salt
     }
+
+    /// Whether both are for the same salt and iterations.
+    pub fn same_verifier(&self, other: &Keys) -> bool {
+        self.fit(&other.salt, other.iterations)
+    }
 }
 
 impl PartialEq for Keys {
     fn eq(&self, other: &Self) -> bool {
-        self.fit(&other.salt, other.iterations)
+        self.same_verifier(other)
             && bool::from(self.client_key.ct_eq(&other.client_key))
             && bool::from(self.server_key.ct_eq(&other.server_key))
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use pgdrover::config::{self, Config};
 use pgdrover::daemon::Daemon;
 use pgdrover::demo::{self, Cluster, Endpoint, Server};
+use pgdrover::telemetry::metrics::Closed;
 use pgdrover::topology::Role;
 
 use super::database::{TestDb, open};
@@ -18,6 +19,7 @@ pub(crate) struct Setup {
     port: u16,
     users: String,
     database: String,
+    database_lines: String,
     shards: String,
 }
 
@@ -52,6 +54,7 @@ impl Setup {
             port: 0,
             users: String::new(),
             database: name.to_owned(),
+            database_lines: String::new(),
             shards: String::new(),
         }
     }
@@ -116,6 +119,12 @@ impl Setup {
         self
     }
 
+    /// Adds lines to `[[databases]]`.
+    pub(crate) fn database(mut self, lines: &str) -> Setup {
+        self.database_lines.push_str(lines);
+        self
+    }
+
     /// The whole file.
     pub(crate) fn toml(&self) -> String {
         let Setup {
@@ -124,13 +133,14 @@ impl Setup {
             port,
             users,
             database,
+            database_lines,
             shards,
         } = self;
         let (user, password) = (demo::USER, demo::PASSWORD);
         format!(
             "[listener]\nport = {port}\n{listener}\n[http]\naddress = \"\"\n\n{sections}\
              [[users]]\nname = \"{user}\"\npassword = \"{password}\"\n\n{users}\
-             [[databases]]\nname = \"{database}\"\n\n[databases.sharding]\n\
+             [[databases]]\nname = \"{database}\"\n{database_lines}\n\n[databases.sharding]\n\
              function = \"modulo\"\nkey_column = \"key\"\nkey_type = \"bigint\"\n\n\
              [[databases.tables]]\nname = \"items\"\nkind = \"sharded\"\n{shards}"
         )
@@ -197,6 +207,32 @@ impl Running {
         raw.login(demo::USER, demo::PASSWORD, &self.database, &[])
             .await;
         raw
+    }
+
+    /// A raw client, logged in as another user.
+    pub(crate) async fn raw_as(&self, user: &str, password: &str) -> Raw {
+        let mut raw = self.stranger().await;
+        raw.login(user, password, &self.database, &[]).await;
+        raw
+    }
+
+    /// The sum of the samples of a metric of this database whose labels contain `labels`.
+    pub(crate) fn metric(&self, name: &str, labels: &str) -> i64 {
+        let text = pgdrover::telemetry::metrics::install().render();
+        let database = format!("database=\"{}\"", self.database);
+        let samples = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, shown) = series.split_once('{')?;
+            let ours = found == name && shown.contains(&database) && shown.contains(labels);
+            ours.then(|| value.parse::<f64>().unwrap() as i64)
+        });
+        samples.sum()
+    }
+
+    /// How many server connections were closed for this reason.
+    pub(crate) fn closed(&self, reason: Closed) -> i64 {
+        let label = format!("reason=\"{}\"", reason.as_str());
+        self.metric("pgdrover_server_connections_closed_total", &label)
     }
 
     /// A connection on which nothing was said yet.
