@@ -232,6 +232,17 @@ async fn a_pinned_session_keeps_its_connection_and_hears_at_rest() {
     let heard = listener.frame().await.unwrap();
     assert_eq!(heard.tag, b'A');
     assert!(String::from_utf8_lossy(&heard.body).contains("hello"));
+    assert!(!heard.body.starts_with(&listener.key.0.to_be_bytes()));
+    // It knows its own by the number that it was given at login.
+    listener
+        .send(say::query("BEGIN; NOTIFY news, 'mine'; COMMIT"))
+        .await;
+    let mut frames = listener.until(b"A").await;
+    let own = frames.pop().unwrap();
+    assert!(own.body.starts_with(&listener.key.0.to_be_bytes()));
+    if frames.iter().all(|f| f.tag != b'Z') {
+        listener.ready().await;
+    }
     for _ in 0..3 {
         assert_eq!(server_pid(&mut listener).await, pid);
         assert_ne!(server_pid(&mut other).await, pid);
