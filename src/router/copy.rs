@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::plan::{Effect, Kind, Plan, Target};
+use crate::plan::{Effect, Kind, Pin, Plan, Target};
 
 use super::place;
 use super::statement::{Context, Draft};
@@ -22,7 +22,7 @@ impl Context<'_> {
         draft.kind = Kind::Copy;
         draft.effect = match (draft.effect, client) {
             (pin @ Effect::Pin(_), _) => pin,
-            (Effect::SetConfig, _) => Effect::Pin("set_config"),
+            (Effect::SetConfig, _) => Effect::Pin(Pin::SetConfig),
             (_, true) => Effect::Copy,
             (_, false) => Effect::None,
         };
