@@ -110,8 +110,12 @@ impl CancelSlot {
             if !still() {
                 return;
             }
+            let under_way = state.sending > 0;
             match &mut state.phase {
                 Phase::Idle => return,
+                // One is on its way to this very statement: the next cannot begin before it is
+                // there. A thousand more would say no more.
+                Phase::Running(..) if under_way => return,
                 Phase::Waiting(cancelled) => {
                     *cancelled = true;
                     None
@@ -121,13 +125,24 @@ impl CancelSlot {
             .inspect(|_| state.sending += 1)
         };
         if let Some((address, key)) = target {
+            let _sending = Sending(self);
             let sent = tokio::time::timeout(SEND_TIMEOUT, send(&address, key, tls)).await;
-            self.lock().sending -= 1;
             if !matches!(sent, Ok(Ok(()))) {
                 tracing::warn!(server = %address, "cancel request could not be delivered");
             }
+        } else {
+            self.changed.notify_waiters();
         }
-        self.changed.notify_waiters();
+    }
+}
+
+/// A cancel on its way, however that ends.
+struct Sending<'a>(&'a CancelSlot);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().sending -= 1;
+        self.0.changed.notify_waiters();
     }
 }
 

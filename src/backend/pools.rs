@@ -311,10 +311,14 @@ impl Pools {
         }
     }
 
+    /// Sets the clock by which connections age. To be called twice a second or so.
+    pub fn tick(&self) {
+        self.clock.set();
+    }
+
     /// Closes connections that rested too long, and the pools of servers that left the topology.
     /// To be called every few seconds.
     pub fn maintain(&self, topology: &Topology) {
-        self.clock.set();
         let mut state = self.lock();
         let known = |address: &Address| {
             topology

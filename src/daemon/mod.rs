@@ -28,8 +28,10 @@ use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
 
-/// How often idle connections are looked through and the metrics' samples are folded.
-const UPKEEP: Duration = Duration::from_secs(2);
+/// How often the pools' clock is set.
+const TICK: Duration = Duration::from_millis(500);
+/// In how many ticks idle connections are looked through and the metrics' samples are folded.
+const UPKEEP: u32 = 4;
 
 /// A running pgdrover.
 pub struct Daemon {
@@ -165,8 +167,14 @@ async fn upkeep(
     exporter: metrics::Exporter,
     stop: CancellationToken,
 ) {
-    let mut tick = tokio::time::interval(UPKEEP);
+    let mut tick = tokio::time::interval(TICK);
+    let mut ticks = 0u32;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        service.pools.tick();
+        ticks = ticks.wrapping_add(1);
+        if !ticks.is_multiple_of(UPKEEP) {
+            continue;
+        }
         exporter.upkeep();
         let now = topology.borrow().clone();
         service.pools.maintain(&now);

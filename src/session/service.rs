@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::{debug, info};
 
 use super::auth::{self, Demand, Failed, authenticate};
@@ -126,9 +126,14 @@ impl Service {
     }
 }
 
-/// Serves one connection from its first byte to its last. `admitted` is false when as many clients
-/// are connected as may be: the client is told, but a cancel request is still carried out.
-pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted: bool) {
+/// Serves one connection from its first byte to its last. There is no `permit` when as many
+/// clients are connected as may be: the client is told, but a cancel request is still carried out.
+pub async fn serve(
+    service: Arc<Service>,
+    stream: Stream,
+    peer: String,
+    permit: Option<OwnedSemaphorePermit>,
+) {
     let gate = service.gate();
     let limit = gate.settings.client_login_timeout;
     let deadline = tokio::time::Instant::now() + limit;
@@ -140,13 +145,15 @@ pub async fn serve(service: Arc<Service>, stream: Stream, peer: String, admitted
     };
     match startup {
         Startup::Cancel { pid, secret } => {
+            // However many they are, they keep no client out.
+            drop(permit);
             service
                 .registry
                 .cancel(pid, secret, service.pools.tls())
                 .await;
         }
         Startup::Refused(port, error) => refuse(*port, &peer, &error).await,
-        Startup::Session(hello) if !admitted => {
+        Startup::Session(hello) if permit.is_none() => {
             let error = ClientError::fatal(
                 SqlState::TOO_MANY_CONNECTIONS,
                 "too many clients are connected to pgdrover",
