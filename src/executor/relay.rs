@@ -75,6 +75,8 @@ pub struct Progress {
     pub ready: bool,
     /// A statement failed.
     pub failed: bool,
+    /// Rows that answered pgdrover's own statements.
+    pub hidden_rows: usize,
     /// The client has the beginning of a frame whose end has not come yet.
     pub mid_frame: bool,
 }
@@ -428,6 +430,7 @@ fn scan(
             *rest = (at + h.total - length, verdict == Verdict::Swallow);
         }
         if verdict == Verdict::Swallow {
+            progress.hidden_rows += usize::from(h.tag == b'D');
             forwarded(conn, out, from..at, progress);
             from = end;
         }

@@ -175,11 +175,52 @@ pub enum Effect {
     /// DEALLOCATE name, or ALL with `None` (SQL-level prepared statements).
     Deallocate(Option<Box<str>>),
     /// State that lives in the server connection and cannot be replayed: the session keeps the
-    /// connection. The reason is one of a few words fit for a metric's label, such as
-    /// `temp_table`, `advisory_lock`, `listen`, `cursor_with_hold`, `prepare`, `set_config`.
-    Pin(&'static str),
+    /// connection.
+    Pin(Pin),
+    /// It may end such state: UNLISTEN, CLOSE, DROP, DISCARD TEMP, unlocking.
+    Release,
     /// COPY … FROM STDIN or TO STDOUT.
     Copy,
+}
+
+/// The kinds of state for which a session keeps its server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pin {
+    /// A temporary table, or anything else in the temporary schema.
+    TempTable,
+    /// An advisory lock of the session.
+    AdvisoryLock,
+    /// A channel that is listened to.
+    Listen,
+    /// A cursor that outlives its transaction.
+    CursorWithHold,
+    /// A statement prepared by SQL.
+    Prepare,
+    /// A setting whose value pgdrover could not read.
+    SetConfig,
+    /// A loaded library.
+    Load,
+}
+
+impl Pin {
+    /// The label of the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Pin::TempTable => "temp_table",
+            Pin::AdvisoryLock => "advisory_lock",
+            Pin::Listen => "listen",
+            Pin::CursorWithHold => "cursor_with_hold",
+            Pin::Prepare => "prepare",
+            Pin::SetConfig => "set_config",
+            Pin::Load => "load",
+        }
+    }
+
+    /// Whether a server can be asked if such state is left. What cannot be told lasts until
+    /// DISCARD ALL.
+    pub fn can_be_asked(self) -> bool {
+        !matches!(self, Pin::SetConfig | Pin::Load)
+    }
 }
 
 /// The kind of a command, for metrics.

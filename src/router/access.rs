@@ -7,6 +7,8 @@ use sqlparser::ast::{
     Visit, Visitor, WindowType,
 };
 
+use crate::plan::Pin;
+
 use super::functions::{Class, class};
 use super::keys::fold;
 
@@ -23,8 +25,10 @@ pub(super) struct Footprint {
     pub(super) dynamic: Option<Box<str>>,
     /// Functions that change or read a sequence.
     pub(super) sequence: Option<Box<str>>,
-    /// Functions whose effect stays with the server connection, by the label of the pin.
-    pub(super) pin: Option<&'static str>,
+    /// A function whose effect stays with the server connection.
+    pub(super) pin: Option<Pin>,
+    /// An advisory lock of the session is given up.
+    pub(super) unlocks: bool,
     /// An advisory lock is taken: it must always be sought on the same shard.
     pub(super) advisory: bool,
     /// A catalog is read.
@@ -76,12 +80,14 @@ impl Prints {
             }
             "ts_stat" | "ts_rewrite" => print.dynamic = Some(last.clone()),
             l if l.contains("_to_xml") => print.dynamic = Some(last.clone()),
-            "set_config" => print.pin = Some("set_config"),
+            "set_config" => print.pin = Some(Pin::SetConfig),
             l if l.contains("advisory") => {
                 print.advisory = true;
                 // To unlock takes no lock: a pool's reset query must not bind the session for good.
-                if !l.contains("xact") && !l.contains("unlock") {
-                    print.pin = Some("advisory_lock");
+                if l.contains("unlock") {
+                    print.unlocks = true;
+                } else if !l.contains("xact") {
+                    print.pin = Some(Pin::AdvisoryLock);
                 }
             }
             _ => {}

@@ -7,7 +7,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use crate::error::{ClientError, SqlState};
-use crate::plan::{Access, Effect, Kind, LocalOp, Merge, Plan, Statement, Target};
+use crate::plan::{Access, Effect, Kind, LocalOp, Merge, Pin, Plan, Statement, Target};
 use crate::sharding::ShardId;
 
 use super::access::{Footprint, footprint};
@@ -283,7 +283,7 @@ impl Context<'_> {
 
     fn analyzed(&self, ast: &Ast) -> Draft {
         let mut print = footprint(ast);
-        let sets = print.pin == Some("set_config") && set_config::only_sets(ast);
+        let sets = print.pin == Some(Pin::SetConfig) && set_config::only_sets(ast);
         let kind = match ast {
             Ast::Query(_) if sets => Kind::Session,
             Ast::Query(_) => Kind::Select,
@@ -296,9 +296,10 @@ impl Context<'_> {
             print.writes = Some("since it is no plain query".into());
         }
         let effect = match (into_table(ast), print.pin) {
-            (Some(true), _) => Effect::Pin("temp_table"),
+            (Some(true), _) => Effect::Pin(Pin::TempTable),
             _ if sets => Effect::SetConfig,
             (_, Some(reason)) => Effect::Pin(reason),
+            _ if print.unlocks => Effect::Release,
             _ => Effect::None,
         };
         if !self.several() {
@@ -398,7 +399,7 @@ impl Context<'_> {
         let mut draft = self.inner(&(query.span.start..span.end));
         draft.kind = Kind::Other;
         if hold {
-            draft.effect = Effect::Pin("cursor_with_hold");
+            draft.effect = Effect::Pin(Pin::CursorWithHold);
         }
         if let Plan::Several { because, .. } = &draft.plan
             && !matches!(

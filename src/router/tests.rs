@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::scan::{LiteralKind, scan};
 use super::*;
-use crate::plan::{Effect, Kind};
+use crate::plan::{Effect, Kind, Pin};
 use crate::sharding::Modulo;
 
 fn router(shards: u16) -> Router {
@@ -359,39 +359,46 @@ fn effects_on_connections() {
             Effect::Reset(Some("session_authorization".into())),
         ),
         ("DISCARD ALL", Effect::DiscardAll),
-        ("DISCARD PLANS", Effect::None),
+        ("DISCARD PLANS", Effect::Release),
+        ("UNLISTEN c", Effect::Release),
+        ("CLOSE c", Effect::Release),
+        ("DROP TABLE IF EXISTS t", Effect::Release),
+        (
+            "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS ''",
+            Effect::Pin(Pin::TempTable),
+        ),
         ("DEALLOCATE ALL", Effect::Deallocate(None)),
         (
             "DEALLOCATE PREPARE \"A b\"",
             Effect::Deallocate(Some("A b".into())),
         ),
-        ("LISTEN c", Effect::Pin("listen")),
-        ("LOAD 'x'", Effect::Pin("load")),
-        ("PREPARE q AS SELECT 1", Effect::Pin("prepare")),
+        ("LISTEN c", Effect::Pin(Pin::Listen)),
+        ("LOAD 'x'", Effect::Pin(Pin::Load)),
+        ("PREPARE q AS SELECT 1", Effect::Pin(Pin::Prepare)),
         (
             "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM n WHERE user_id = 42",
-            Effect::Pin("cursor_with_hold"),
+            Effect::Pin(Pin::CursorWithHold),
         ),
         (
             "DECLARE c CURSOR FOR SELECT * FROM n WHERE user_id = 42",
             Effect::None,
         ),
-        ("CREATE TEMP TABLE t (a int)", Effect::Pin("temp_table")),
+        ("CREATE TEMP TABLE t (a int)", Effect::Pin(Pin::TempTable)),
         (
             "CREATE LOCAL TEMPORARY TABLE t (a int)",
-            Effect::Pin("temp_table"),
+            Effect::Pin(Pin::TempTable),
         ),
-        ("SELECT pg_advisory_lock(1)", Effect::Pin("advisory_lock")),
+        ("SELECT pg_advisory_lock(1)", Effect::Pin(Pin::AdvisoryLock)),
         (
             "SELECT pg_try_advisory_lock_shared(1)",
-            Effect::Pin("advisory_lock"),
+            Effect::Pin(Pin::AdvisoryLock),
         ),
         ("SELECT pg_advisory_xact_lock(1)", Effect::None),
-        ("SELECT pg_advisory_unlock_all()", Effect::None),
+        ("SELECT pg_advisory_unlock_all()", Effect::Release),
         ("SELECT set_config('a.b', 'c', false)", Effect::SetConfig),
         (
             "SELECT coalesce(set_config('a.b', 'c', false), '')",
-            Effect::Pin("set_config"),
+            Effect::Pin(Pin::SetConfig),
         ),
         ("COPY n FROM STDIN", Effect::Copy),
         ("COPY n TO STDOUT (FORMAT csv)", Effect::Copy),

@@ -1,7 +1,7 @@
 //! Statements told by their keywords: transactions, session settings, cursors, and whatever
 //! changes the schema.
 
-use crate::plan::{Effect, Kind};
+use crate::plan::{Effect, Kind, Pin};
 
 use super::words::{Word, WordKind};
 
@@ -88,7 +88,7 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
             local(Effect::Reset(name), Kind::Session)
         }
         "discard" if word(1) == "all" => local(Effect::DiscardAll, Kind::Session),
-        "discard" => local(Effect::None, Kind::Session),
+        "discard" => local(Effect::Release, Kind::Session),
         "show" => local(Effect::None, Kind::Session),
         "deallocate" => {
             let at = if word(1) == "prepare" { 2 } else { 1 };
@@ -96,13 +96,18 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
             let name = (!all).then(|| word(at).into());
             local(Effect::Deallocate(name), Kind::Session)
         }
-        "fetch" | "move" | "close" => local(Effect::None, Kind::Other),
-        "listen" => other(Place::Channels, Effect::Pin("listen"), "since it listens"),
-        "unlisten" => other(Place::Channels, Effect::None, "since it listens"),
+        "fetch" | "move" => local(Effect::None, Kind::Other),
+        "close" => local(Effect::Release, Kind::Other),
+        "listen" => other(
+            Place::Channels,
+            Effect::Pin(Pin::Listen),
+            "since it listens",
+        ),
+        "unlisten" => other(Place::Channels, Effect::Release, "since it listens"),
         "notify" => other(Place::Channels, Effect::None, "since it notifies"),
         "load" => other(
             Place::AnyOne,
-            Effect::Pin("load"),
+            Effect::Pin(Pin::Load),
             "since it loads a library",
         ),
         "prepare" => other(
@@ -110,7 +115,7 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
                 "PREPARE in SQL is not routed over several shards",
                 "Use the protocol's prepared statements, as drivers do.",
             ),
-            Effect::Pin("prepare"),
+            Effect::Pin(Pin::Prepare),
             "since a prepared statement stays with its server",
         ),
         "execute" => other(
@@ -138,19 +143,23 @@ fn schema_change(words: &[Word]) -> Option<Utility> {
     let first = words.first().filter(|w| w.is_name())?;
     let has = |keyword: &str| words.iter().any(|w| w.is(keyword));
     match &*first.text {
-        "create" if has_temp(words) => Some(Utility {
+        "create" if has_temp(words) || has("pg_temp") => Some(Utility {
             place: Place::Refused(
                 "a temporary table would live on one shard only",
                 "Name the shard: /* pgdrover: shard=0 */.",
             ),
-            effect: Effect::Pin("temp_table"),
+            effect: Effect::Pin(Pin::TempTable),
             kind: Kind::Ddl,
             writes: Some("since it makes a table"),
         }),
         "create" | "alter" | "drop" | "reindex" if has("concurrently") => {
             ddl("all shards, one by one")
         }
-        "create" | "alter" | "drop" | "truncate" | "comment" | "grant" | "revoke" | "security"
+        "drop" => ddl("all shards, atomic").map(|u| Utility {
+            effect: Effect::Release,
+            ..u
+        }),
+        "create" | "alter" | "truncate" | "comment" | "grant" | "revoke" | "security"
         | "reassign" | "import" | "refresh" | "reindex" => ddl("all shards, atomic"),
         "vacuum" | "analyze" | "analyse" | "cluster" | "checkpoint" => {
             ddl("all shards, one by one")

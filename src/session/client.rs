@@ -20,10 +20,10 @@ use super::registry::Registered;
 use super::service::{Parameters, Served, Service};
 use super::startup::Hello;
 use super::state::{Prelude, Tx};
-use crate::backend::{Cluster, PoolMode};
+use crate::backend::Cluster;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{CopyState, Held};
-use crate::plan::Access;
+use crate::plan::{Access, Pin};
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::Closed;
 use crate::topology::Topology;
@@ -77,7 +77,9 @@ pub(super) struct Client {
     pub(super) held: Option<Held>,
     /// Connections kept beyond transactions, and why.
     pub(super) pins: Vec<Held>,
-    pub(super) pinned: Option<&'static str>,
+    pub(super) pinned: Option<Pin>,
+    /// What may be left of the state on the held connection.
+    pub(super) state: super::pins::Doubt,
     pub(super) named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
     pub(super) unnamed: Option<Arc<Prepared>>,
     /// What the unnamed statement is on the held connection.
@@ -103,7 +105,6 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(service: Arc<Service>, hello: Hello, id: Identity, peer: String) -> Self {
-        let session_mode = id.user.pool_mode == PoolMode::Session;
         Client {
             topology: service.topology.clone(),
             draining: service.draining.clone(),
@@ -117,7 +118,8 @@ impl Client {
             tx: Tx::Idle,
             held: None,
             pins: Vec::new(),
-            pinned: session_mode.then_some(super::hold::SESSION_MODE),
+            pinned: None,
+            state: Default::default(),
             named: HashMap::default(),
             unnamed: None,
             unnamed_there: None,

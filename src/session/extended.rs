@@ -514,7 +514,7 @@ impl Client {
             }
         };
         let in_block = self.tx.in_block();
-        let fresh = self.held.is_none() && self.pinned.is_none() && !in_block;
+        let fresh = self.held.is_none() && !self.keeps() && !in_block;
         let mut may_retry = fresh && sync && place.access == Access::Read;
         let (kept, answered) = (self.kept, self.batch.answered);
         loop {

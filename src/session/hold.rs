@@ -9,31 +9,13 @@ use super::local::aborted;
 use super::lost::{fail_aside, server_lost};
 use super::run::Place;
 use super::state::Tx;
-use crate::backend::{Conn, PoolMode, Sent};
+use crate::backend::{Conn, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Checkout, Held, Progress, Touched, Where, listen, settle};
 use crate::plan::Access;
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::Closed;
 use crate::wire;
-
-/// Why a session in session pooling mode keeps its connections, though nothing compels it yet.
-pub(super) const SESSION_MODE: &str = "session_mode";
-
-/// Cleans a connection that was pinned, so that another client may have it.
-async fn give_back(mut held: Held) {
-    const LONGEST: std::time::Duration = std::time::Duration::from_secs(5);
-    let conn = held.lease.conn();
-    if conn.is_clean() {
-        conn.settings = "".into();
-        conn.prepared().clear();
-        let cleaned = tokio::time::timeout(LONGEST, run_aside(conn, "DISCARD ALL")).await;
-        if matches!(cleaned, Ok(Ok(()))) {
-            return held.lease.release();
-        }
-    }
-    held.lease.discard(Closed::Pinned);
-}
 
 impl Client {
     /// Leases a connection.
@@ -87,6 +69,13 @@ impl Client {
             self.gucs.end(false);
             return Err(server_lost(&failure));
         }
+        if self.batch_open
+            && self.tx.in_block()
+            && self.held.as_ref().is_some_and(|h| !self.fits(h, place))
+        {
+            // The batch may have ended the block, or begun another: only the server knows.
+            self.sync_aside().await?;
+        }
         if let Some(held) = &self.held
             && !self.fits(held, place)
         {
@@ -111,6 +100,29 @@ impl Client {
             held.touched = held.touched.max(place.touches);
         }
         Ok(())
+    }
+
+    /// Ends an open batch within a block without the client's knowledge: nothing is committed by it
+    /// that was not before.
+    async fn sync_aside(&mut self) -> Result<(), ClientError> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        let conn = held.lease.conn();
+        wire::empty_message(&mut conn.port.output, b'S');
+        conn.ledger.sent(Sent::Sync, false);
+        self.batch_open = false;
+        match settle(conn, &mut Progress::default()).await {
+            Ok(()) => {
+                self.boundary(&Progress::default()).await;
+                Ok(())
+            }
+            Err(failure) => {
+                self.discard_held(Closed::ServerLost).await;
+                self.tx.fail();
+                Err(server_lost(&failure))
+            }
+        }
     }
 
     async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
@@ -140,12 +152,6 @@ impl Client {
         let shard = place.shard.is_none_or(|s| s == held.shard);
         let may_read = place.access == Access::Read || self.tx.read_only();
         shard && (held.primary || may_read && !self.has_state())
-    }
-
-    /// Whether the session has state on a server connection. State is made on primaries, so that
-    /// is where all its statements go, reads included: a temporary table is on no replica.
-    pub(super) fn has_state(&self) -> bool {
-        self.pinned.is_some_and(|reason| reason != SESSION_MODE)
     }
 
     fn take_pin(&mut self, place: Place) -> Option<Held> {
@@ -269,24 +275,11 @@ impl Client {
         self.me.slot.disarm().await;
         if let Some(reason) = self.retire.take() {
             held.lease.discard(reason);
-        } else if self.pinned.is_some() {
+        } else if self.keeps() {
             held.touched = Touched::Nothing;
-            self.pins.push(held);
+            self.keep(held).await;
         } else {
             held.lease.release();
-        }
-    }
-
-    /// Why a session without any state on its connections keeps them.
-    pub(super) fn unpinned(&self) -> Option<&'static str> {
-        (self.user.pool_mode == PoolMode::Session).then_some(SESSION_MODE)
-    }
-
-    /// The state for which connections were pinned is gone: they go back.
-    pub(super) async fn unpin(&mut self) {
-        self.pinned = self.unpinned();
-        for held in std::mem::take(&mut self.pins) {
-            give_back(held).await;
         }
     }
 
@@ -324,7 +317,7 @@ pub(super) async fn apply_settings(conn: &mut Conn, script: &Arc<str>) -> Result
 }
 
 /// Runs a text of pgdrover's own and waits for its end; the server's error becomes the client's.
-async fn run_aside(conn: &mut Conn, text: &str) -> Result<(), ClientError> {
+pub(super) async fn run_aside(conn: &mut Conn, text: &str) -> Result<(), ClientError> {
     wire::query(&mut conn.port.output, text);
     conn.ledger.sent(Sent::Quiet, false);
     let mut progress = Progress::default();

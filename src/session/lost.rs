@@ -30,7 +30,7 @@ impl Client {
             Failure::Unresponsive => (failure.to_string(), None),
             Failure::Server { cause, code } => (cause, code),
         };
-        let pinned = self.pinned.is_some();
+        let pinned = self.keeps();
         let server = self
             .held
             .as_mut()
@@ -80,6 +80,10 @@ impl Client {
                 let told = self.lost(failure, &Progress::default(), false).await?;
                 wire::error_response(&mut self.port.output, &told);
                 return Ok(());
+            }
+            if held.lease.conn().status == b'I' {
+                // The batch, outside a block, was one transaction.
+                self.gucs.end(false);
             }
         } else {
             self.tx.fail();

@@ -15,6 +15,7 @@ mod hold;
 mod limit;
 mod local;
 mod lost;
+mod pins;
 mod prepared;
 mod pulse;
 mod registry;

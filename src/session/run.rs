@@ -6,7 +6,6 @@ use std::task::Poll;
 
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN};
-use super::hold::SESSION_MODE;
 use super::prepared::Prepared;
 use super::pulse::Phase;
 use super::spelling;
@@ -15,7 +14,7 @@ use super::state::Prelude;
 use crate::backend::Sent;
 use crate::error::ClientError;
 use crate::executor::{Failure, Progress, Touched, relay};
-use crate::plan::{Access, Effect, Kind, Statement};
+use crate::plan::{Access, Effect, Kind, Pin, Plan, Statement, Target};
 use crate::router::{NoParams, set_configs};
 use crate::sharding::ShardId;
 use crate::wire;
@@ -86,12 +85,14 @@ impl Client {
         }
         let Some(held) = &self.held else { return };
         let metrics = held.lease.pool().metrics().clone();
+        let mut anew = false;
         for (i, ran) in ran.into_iter().enumerate() {
             let Some(Ran { statement, text }) = ran else {
+                self.touched(Touched::Wrote);
                 continue;
             };
             metrics.statement(statement.kind as usize, seconds);
-            if let Effect::Pin(reason) = &statement.effect {
+            if let Effect::Pin(reason) = statement.effect {
                 // Even if it or a later statement failed: an advisory lock survives that.
                 self.pin(reason);
             }
@@ -100,20 +101,32 @@ impl Client {
             if i < progress.completed {
                 self.note_effect(statement, text, progress.rollbacks.contains(&i));
             }
+            if anew {
+                let shard = self.held.as_ref().map(|held| held.shard);
+                let shard = shard.filter(|_| statement.plan != Plan::Single(Target::AnyOne));
+                self.touched(Self::touches(shard, statement));
+            }
+            let ends = matches!(statement.effect, Effect::Commit | Effect::Rollback);
+            if ends && i < progress.completed {
+                // The next transaction on this connection has touched nothing yet.
+                anew = true;
+                if let Some(held) = &mut self.held {
+                    held.touched = Touched::Nothing;
+                }
+            }
         }
     }
 
-    /// The session has state on its connection that cannot be had elsewhere.
-    fn pin(&mut self, reason: &'static str) {
-        if self.pinned.is_none_or(|p| p == SESSION_MODE) {
-            self.pinned = Some(reason);
+    fn touched(&mut self, touches: Touched) {
+        if let Some(held) = &mut self.held {
+            held.touched = held.touched.max(touches);
         }
     }
 
     fn note_set_config(&mut self, text: &str) {
         let Some(calls) = set_configs(text, &NoParams) else {
             // What it set is only known to this server connection.
-            return self.pin("set_config");
+            return self.pin(Pin::SetConfig);
         };
         for call in calls {
             let statement = format!("SELECT {}", call.call());
@@ -135,10 +148,12 @@ impl Client {
             }
             Effect::Begin { read_only } => self.begun = Some(Prelude::begin(text, *read_only)),
             Effect::Commit => {
+                self.state.block_ended();
                 self.end_prelude(text);
                 self.end_settings(!rolled_back);
             }
             Effect::Rollback => {
+                self.state.block_ended();
                 self.end_prelude(text);
                 self.end_settings(false);
             }
@@ -167,7 +182,9 @@ impl Client {
                 self.gucs.transaction_control(text);
                 self.repeat(text);
             }
+            Effect::Release | Effect::Deallocate(Some(_)) => self.state.released(),
             Effect::Deallocate(None) => {
+                self.state.released();
                 self.named.clear();
                 // It removed the statements of all clients from this server connection.
                 if let Some(held) = &mut self.held {
@@ -178,7 +195,7 @@ impl Client {
                 self.discarded();
                 self.unnamed_there = None;
                 // The state on other connections goes with the boundary.
-                self.pinned = self.unpinned();
+                self.forget_pin();
                 if let Some(held) = &mut self.held {
                     let conn = held.lease.conn();
                     conn.prepared().clear();
@@ -242,8 +259,9 @@ impl Client {
         }
         held.lease.pool().metrics().transaction();
         self.end_settings(!progress.failed);
+        self.state.boundary(progress.failed);
         self.release_held().await;
-        if self.pinned.is_none() && !self.pins.is_empty() {
+        if !self.keeps() && !self.pins.is_empty() {
             self.unpin().await;
         }
     }

@@ -158,7 +158,7 @@ impl Client {
         started: Instant,
     ) -> Result<(), End> {
         let in_block = self.tx.in_block();
-        let mut may_retry = place.access == Access::Read && !in_block && self.pinned.is_none();
+        let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
         loop {
             if let Err(error) = self.acquire(place).await {
                 return self.refuse_query(header, &error).await;

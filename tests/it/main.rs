@@ -22,6 +22,7 @@ mod session_cancel;
 mod session_limits;
 mod session_lookup;
 mod session_lost;
+mod session_pins;
 mod session_pool;
 mod session_random;
 mod session_same;

@@ -2,6 +2,7 @@
 
 use crate::support::daemon::{Running, Setup};
 use crate::support::database::TestDb;
+use crate::support::say;
 
 const ITEMS: &str = "CREATE TABLE items (key bigint PRIMARY KEY, v text)";
 
@@ -81,4 +82,63 @@ async fn a_misspelt_begin_or_commit_fails_at_once() {
     client.query("BEGIN").await;
     assert_eq!(client.error("COMMIT garbage").await.0, "42601");
     assert_eq!(client.error("SELECT 1").await, aborted());
+}
+
+/// A batch that pgdrover refuses is rolled back whole, the settings in it too.
+#[tokio::test]
+async fn a_refused_batch_takes_its_settings_along() {
+    let (_dbs, pgdrover) = three_shards().await;
+    let mut client = pgdrover.raw().await;
+    let default = client.value("SHOW work_mem").await;
+    let batch = [
+        say::extended("SET work_mem = '1MB'", &[]),
+        say::bind("", "nowhere", &[]),
+        say::sync(),
+    ];
+    client.send(batch.concat()).await;
+    let frames = client.ready().await;
+    let error = frames.iter().find(|f| f.tag == b'E').unwrap();
+    assert_eq!(error.field(b'C'), "26000", "{frames:?}");
+    for key in 0..3 {
+        let sql = format!("SELECT current_setting('work_mem') FROM items WHERE key = {key}");
+        assert_eq!(client.values(&sql).await.len(), 0);
+        assert_eq!(client.value("SHOW work_mem").await, default);
+    }
+}
+
+/// Within a batch a block ends and another begins, of which no ReadyForQuery has told: the next
+/// statement may need any shard.
+#[tokio::test]
+async fn a_block_that_a_batch_ended_binds_nobody() {
+    let (_dbs, pgdrover) = three_shards().await;
+    let mut client = pgdrover.raw().await;
+    for (fails, end, status) in [
+        (true, "COMMIT AND CHAIN", b"T"),
+        (true, "ROLLBACK", b"I"),
+        (false, "COMMIT", b"I"),
+    ] {
+        for key in 0..3 {
+            client.query("BEGIN").await;
+            client
+                .query("SELECT count(*) FROM items WHERE key = 1")
+                .await;
+            if fails {
+                client.query("SELECT 1/0").await;
+            }
+            let insert = format!("INSERT INTO items (key, v) VALUES ({key}, '')");
+            client
+                .send([say::extended(end, &[]), say::query(&insert)].concat())
+                .await;
+            let frames = client.ready().await;
+            let errors = frames.iter().filter(|f| f.tag == b'E').count();
+            assert_eq!(errors, 0, "{end}, then {key}: {frames:?}");
+            assert_eq!(frames.last().unwrap().body, status);
+            client.send(say::sync()).await;
+            client.ready().await;
+            client.query("ROLLBACK").await;
+            client
+                .query(&format!("DELETE FROM items WHERE key = {key}"))
+                .await;
+        }
+    }
 }

@@ -66,6 +66,11 @@ catalogue! {
     ERRORS = Counter "pgdrover_errors_total" &["database", "class"],
         "Errors told to clients, by the first two characters of the SQLSTATE.";
 
+    PINNED = Gauge "pgdrover_pinned_clients" &["database", "reason"],
+        "Clients that keep a server connection for state that cannot leave it, by the first reason.";
+    PINS = Counter "pgdrover_pins_total" &["database", "reason"],
+        "How often a client began to keep a server connection for such state.";
+
     ROUTE_CACHE_HITS = Counter "pgdrover_route_cache_hits_total" DATABASE,
         "Statements whose plan was in the routing cache.";
     ROUTE_CACHE_MISSES = Counter "pgdrover_route_cache_misses_total" DATABASE,

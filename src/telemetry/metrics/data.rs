@@ -87,6 +87,20 @@ impl ClientMetrics {
         self.inner.sent.increment(bytes);
     }
 
+    /// A session has state on a server connection and keeps it. Costs a lookup, which pinning can
+    /// bear.
+    pub fn pinned(&self, reason: &'static str) {
+        let labels = [self.inner.database.as_str(), reason];
+        counter(&catalogue::PINS, &labels).increment(1);
+        gauge(&catalogue::PINNED, &labels).increment(1.0);
+    }
+
+    /// It has none any more.
+    pub fn unpinned(&self, reason: &'static str) {
+        let labels = [self.inner.database.as_str(), reason];
+        gauge(&catalogue::PINNED, &labels).decrement(1.0);
+    }
+
     /// A client was told of an error with this SQLSTATE.
     pub fn error(&self, sqlstate: &str) {
         let class = sqlstate.get(..2).unwrap_or_default();

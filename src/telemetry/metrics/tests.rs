@@ -43,6 +43,8 @@ fn the_catalogue_names_every_reason_for_closing_a_connection() {
 fn every_metric_of_the_catalogue_is_shown() {
     let exporter = install();
     let clients = ClientMetrics::new("all");
+    clients.pinned("listen");
+    clients.unpinned("temp_table");
     clients.error("42P01");
     RouteMetrics::new("all").cache_miss();
     let server = ServerMetrics::new("all", "shard0", "primary", "h:1");

@@ -85,8 +85,8 @@ async fn a_statement_behind_a_reset_in_its_pipeline_survives() {
         ask(&mut a, &[say::parse("s", "SELECT 'before'")]).await;
         let batch = [
             say::extended(reset, &[]),
-            say::parse("s", &format!("SELECT 'behind {reset}'")),
             say::parse("new", "SELECT 'a new name'"),
+            say::parse("s", &format!("SELECT 'behind {reset}'")),
         ];
         let frames = ask(&mut a, &batch).await;
         assert_eq!(tags(&frames), "12nC11Z", "{reset}: {frames:?}");
