@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::session::{Service, serve};
+use crate::session::{Peer, Service, serve};
 use crate::wire::Stream;
 
 /// `[listener]`: where clients connect.
@@ -171,7 +171,7 @@ impl Door {
             match accepted {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    self.enter(Stream::Tcp(stream), peer.to_string());
+                    self.enter(Stream::Tcp(stream), Peer::Tcp(peer));
                 }
                 Err(error) => pause(&error).await,
             }
@@ -185,7 +185,7 @@ impl Door {
                 _ = draining.wait_for(|d| *d) => return,
             };
             match accepted {
-                Ok((stream, _)) => self.enter(Stream::Unix(stream), "unix".to_owned()),
+                Ok((stream, _)) => self.enter(Stream::Unix(stream), Peer::Unix),
                 Err(error) => pause(&error).await,
             }
         }
@@ -194,7 +194,7 @@ impl Door {
     /// The session begins in its own task, under its own time limit: a slow stranger holds nobody
     /// up. One client too many is accepted all the same, to be told so, and because it may be a
     /// cancel request.
-    fn enter(&self, stream: Stream, peer: String) {
+    fn enter(&self, stream: Stream, peer: Peer) {
         let permit: Option<OwnedSemaphorePermit> = self.permits.clone().try_acquire_owned().ok();
         let service = self.service.clone();
         self.sessions.spawn(async move {

@@ -1,19 +1,22 @@
 //! `pgdrover serve`: run until a signal.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigFile, complain};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::daemon::Daemon;
 use crate::telemetry;
 
 /// Run the proxy.
 ///
 /// SIGTERM and SIGINT stop it: no new client is accepted, sessions end at their next transaction
-/// boundary. A second signal ends it at once.
+/// boundary. A second signal ends it at once. SIGHUP makes it read its file again: users, [[hba]] and
+/// TLS certificates count for logins from then on; what else changed is logged, and needs a restart.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -31,14 +34,18 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(config) => config,
         Err(status) => return status,
     };
-    if let Some(level) = args.log_level {
-        config.log.level = level;
-    }
+    let reread = Reread {
+        file: args.config.path(),
+        log_level: args.log_level,
+    };
+    reread.override_log_level(&mut config);
     telemetry::logging::init(&config.log);
     raise_file_limit();
     let served = runtime(config.workers)
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(serve(config, Duration::from_secs(args.drain))));
+        .and_then(|runtime| {
+            runtime.block_on(serve(config, reread, Duration::from_secs(args.drain)))
+        });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,14 +85,64 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-async fn serve(config: Config, patience: Duration) -> anyhow::Result<()> {
+/// What a reload reads.
+#[derive(Clone)]
+struct Reread {
+    file: PathBuf,
+    log_level: Option<String>,
+}
+
+impl Reread {
+    fn override_log_level(&self, config: &mut Config) {
+        if let Some(level) = &self.log_level {
+            config.log.level.clone_from(level);
+        }
+    }
+
+    /// Reads the file and hands it over. Whatever is wrong is logged, and changes nothing.
+    fn reload(&self, daemon: &Daemon) {
+        let mut config = match config::load(&self.file) {
+            Ok(config) => config,
+            Err(errors) => {
+                for error in errors.iter() {
+                    tracing::error!(%error, "reload");
+                }
+                return tracing::error!("the old configuration stays");
+            }
+        };
+        self.override_log_level(&mut config);
+        match daemon.reload(&config) {
+            Ok(left) => {
+                for part in left {
+                    tracing::warn!(part, "changed, but only a restart brings it into effect");
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the old configuration stays");
+            }
+        }
+    }
+}
+
+async fn serve(config: Config, reread: Reread, patience: Duration) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let daemon = Daemon::start(config).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup())?;
+    let daemon = Arc::new(Daemon::start(config).await?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let (reread, daemon) = (reread.clone(), daemon.clone());
+                // Reading files and hashing passwords would hold up clients.
+                let _ = tokio::task::spawn_blocking(move || reread.reload(&daemon)).await;
+            }
+        }
     }
+    let Some(daemon) = Arc::into_inner(daemon) else {
+        return Ok(()); // Cannot be: a reload has been waited for.
+    };
     tracing::info!("stopping; a second signal ends it at once");
     tokio::select! {
         _ = daemon.stop(patience) => {}

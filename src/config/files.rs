@@ -16,14 +16,22 @@ type ReadFile<'a> = &'a dyn Fn(&FilePath) -> io::Result<String>;
 pub(super) fn read(config: &mut Config, read_file: ReadFile<'_>) -> Vec<Finding> {
     let mut findings = passwords(config, read_file);
     findings.extend(client_tls(config, read_file));
-    if !config.pool.server_tls_ca_file.is_empty() {
-        let path = Path::root("pool").key("server_tls_ca_file");
-        findings.extend(pem(
-            &path,
+    for (section, key, file) in [
+        (
+            "session",
+            "client_tls_ca_file",
+            &config.session.client_tls_ca_file,
+        ),
+        (
+            "pool",
+            "server_tls_ca_file",
             &config.pool.server_tls_ca_file,
-            Pem::Certificates,
-            read_file,
-        ));
+        ),
+    ] {
+        if !file.is_empty() {
+            let path = Path::root(section).key(key);
+            findings.extend(pem(&path, file, Pem::Certificates, read_file));
+        }
     }
     findings
 }
@@ -34,6 +42,7 @@ pub(super) fn anchor(config: &mut Config, folder: &FilePath) {
     for file in [
         &mut config.session.client_tls_cert_file,
         &mut config.session.client_tls_key_file,
+        &mut config.session.client_tls_ca_file,
         &mut config.pool.server_tls_ca_file,
     ] {
         if !file.is_empty() {

@@ -30,7 +30,7 @@ use crate::sharding::{Function, Problem, ShardId};
 use crate::topology::{Address, Database, Health, Server, Shard, ShardSettings, Topology};
 use crate::{backend, control, http, listener, router, session, sharding, telemetry};
 
-pub use diff::{Change, compare};
+pub use diff::{compare, live};
 pub use error::{Error, Errors};
 
 /// A whole configuration. What [`load`] and [`parse`] return has passed every check.
@@ -53,6 +53,8 @@ pub struct Config {
     pub router: router::Settings,
     /// `[control]`.
     pub control: control::Settings,
+    /// `[[hba]]`, in their order.
+    pub hba: Vec<session::HbaRule>,
     /// `[[users]]`. Passwords from files have been read into `password` and `server_password`.
     pub users: Vec<session::UserSettings>,
     /// `[[databases]]`.

@@ -98,7 +98,7 @@ impl Lost {
             let related = finding.0.starts_with(scope) || scope.starts_with(&finding.0);
             let borrowed = matches!(
                 (lost.section(), finding.section()),
-                ("users", "control" | "session") | ("session", "users")
+                ("users", "control" | "session") | ("session" | "hba", "users" | "session" | "hba")
             );
             // A mistyped section makes the right one look absent.
             let absent = lost.0.len() == 1 && finding.0.len() == 1;

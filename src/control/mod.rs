@@ -44,7 +44,7 @@ impl Default for Settings {
 }
 
 /// As whom the probes log in on the servers. The database is that of the shard.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Credentials {
     /// The name on the servers.
     pub user: String,

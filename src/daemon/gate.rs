@@ -11,9 +11,13 @@ use crate::session::{ClientTlsMode, Directory, Gate, Secret, User, UserSettings}
 use crate::wire::ServerTls;
 use crate::wire::scram::Verifier;
 
-/// Builds the gate. Fails only for files that cannot be read.
-pub(super) fn build(config: &Config, pools: &Pools) -> anyhow::Result<Gate> {
-    let users = users(config, pools);
+/// The gate that a reload replaces, and the configuration that it was built from.
+pub(super) type Before<'a> = Option<(&'a Gate, &'a Config)>;
+
+/// Builds the gate. Fails only for files that cannot be read, and then has changed nothing.
+pub(super) fn build(config: &Config, pools: &Pools, before: Before<'_>) -> anyhow::Result<Gate> {
+    let tls = client_tls(config)?;
+    let users = users(config, pools, before);
     let directories = config
         .databases
         .iter()
@@ -21,7 +25,8 @@ pub(super) fn build(config: &Config, pools: &Pools) -> anyhow::Result<Gate> {
         .collect();
     Ok(Gate {
         settings: config.session.clone(),
-        tls: client_tls(config)?,
+        tls,
+        rules: config.hba.clone(),
         users,
         directories,
     })
@@ -33,7 +38,8 @@ fn client_tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     {
         return Ok(None);
     }
-    ServerTls::load(&session.client_tls_cert_file, &session.client_tls_key_file)
+    let (cert, key) = (&session.client_tls_cert_file, &session.client_tls_key_file);
+    ServerTls::load(cert, key, &session.client_tls_ca_file)
         .map(Some)
         .context("cannot set up TLS towards the clients")
 }
@@ -52,7 +58,28 @@ pub(super) fn server_password(user: &UserSettings) -> Option<&str> {
     server.map(String::as_str).or(own)
 }
 
-fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
+/// Users who stay as they were are kept. Of others the pools on the servers are, and get the new
+/// password.
+fn users(config: &Config, pools: &Pools, before: Before<'_>) -> HashMap<String, Arc<User>> {
+    let kept = |settings: &UserSettings| {
+        let (gate, before_config) = before?;
+        let unchanged = before_config.users.contains(settings)
+            && before_config.session.max_user_client_connections
+                == config.session.max_user_client_connections;
+        gate.users
+            .get(&settings.name)
+            .filter(|_| unchanged)
+            .cloned()
+    };
+    let secret_of = |settings: &UserSettings, role: &str, password: Option<&str>| {
+        let user = before.and_then(|(gate, _)| gate.users.get(&settings.name));
+        let same_role = user.filter(|u| *u.credentials.user == *role && !u.passes_through);
+        let Some(user) = same_role else {
+            return Arc::new(ServerSecret::new(password));
+        };
+        user.credentials.secret.set_password(password);
+        user.credentials.secret.clone()
+    };
     let user = |settings: &UserSettings| {
         let (role, password) = (server_user(settings), server_password(settings));
         let secret = settings.password.as_deref().map(|p| Secret::parse(p));
@@ -63,7 +90,7 @@ fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
                 user: role.into(),
                 secret: match passes_through {
                     true => pools.learnt_secret(role),
-                    false => Arc::new(ServerSecret::new(password)),
+                    false => secret_of(settings, role, password),
                 },
                 limits: settings.pool_limits(),
             },
@@ -77,7 +104,10 @@ fn users(config: &Config, pools: &Pools) -> HashMap<String, Arc<User>> {
     config
         .users
         .iter()
-        .map(|s| (s.name.clone(), Arc::new(user(s))))
+        .map(|s| {
+            let user = kept(s).unwrap_or_else(|| Arc::new(user(s)));
+            (s.name.clone(), user)
+        })
         .collect()
 }
 

@@ -1,13 +1,14 @@
 //! The process: build from a configuration, run, drain on a signal.
 //!
-//! [`Daemon::start`] builds every part and spawns its loops; [`Daemon::stop`] lets the sessions end
+//! [`Daemon::start`] builds every part and spawns its loops; [`Daemon::reload`] replaces what decides
+//! about logins; [`Daemon::stop`] lets the sessions end
 //! at their next transaction boundary, and cuts those that do not in time.
 
 mod gate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::backend::{self, Pools, ServerTlsMode};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
@@ -35,6 +36,9 @@ const UPKEEP: u32 = 4;
 
 /// A running pgdrover.
 pub struct Daemon {
+    service: Arc<Service>,
+    /// What it goes by.
+    running: Mutex<Config>,
     addresses: Vec<SocketAddr>,
     http: Option<SocketAddr>,
     draining: watch::Sender<bool>,
@@ -56,7 +60,7 @@ impl Daemon {
         let pools = Arc::new(pools(&config, &tls));
         let service = Arc::new(Service {
             settings: config.session.clone(),
-            gate: RwLock::new(Arc::new(gate::build(&config, &pools)?)),
+            gate: RwLock::new(Arc::new(gate::build(&config, &pools, None)?)),
             databases: databases(&config)?,
             topology: publisher.subscribe(),
             pools,
@@ -79,7 +83,7 @@ impl Daemon {
             tokio::spawn(until(stop.clone(), keep_time(service.clone()))),
             tokio::spawn(listener.run(service.clone(), sessions.clone(), drained)),
             tokio::spawn(upkeep(
-                service,
+                service.clone(),
                 publisher.subscribe(),
                 exporter.clone(),
                 stop.clone(),
@@ -113,6 +117,8 @@ impl Daemon {
         }
         info!(?addresses, ?http, "ready");
         Ok(Daemon {
+            service,
+            running: Mutex::new(config),
             addresses,
             http,
             draining,
@@ -121,6 +127,32 @@ impl Daemon {
             sessions,
             loops,
         })
+    }
+
+    /// Takes over what of a new configuration concerns logins, and reads the certificates anew.
+    /// Sessions that have logged in go on undisturbed. What only a restart brings into effect is
+    /// returned. An error changes nothing. To be called where one may block.
+    pub fn reload(&self, new: &Config) -> anyhow::Result<Vec<String>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = config::live(&running, new);
+        let before = self.service.gate();
+        let pools = &self.service.pools;
+        let gate = gate::build(&applied, pools, Some((&before, &running)))?;
+        self.service.replace_gate(gate);
+        let changed = config::compare(&running, &applied);
+        info!(?changed, "configuration reloaded, certificates read anew");
+        let mut left = config::compare(&applied, new);
+        for user in &applied.users {
+            let before = running.users.iter().find(|u| u.name == user.name);
+            if before.is_some_and(|before| before.pool_limits() != user.pool_limits()) {
+                left.push(format!("users.{}: the limits of its pools", user.name));
+            }
+        }
+        if probe_credentials(&running) != probe_credentials(&applied) {
+            left.push("the password of the user that probes (control.user)".into());
+        }
+        *running = applied;
+        Ok(left)
     }
 
     /// The first TCP address on which clients are accepted, if there is one.

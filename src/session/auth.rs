@@ -84,6 +84,8 @@ pub(super) struct Demand<'a> {
     pub process_secret: &'a [u8; 32],
     /// What the client can bind its proof to, if it is encrypted.
     pub end_point: Option<&'a [u8]>,
+    /// The name in the certificate that the client showed, which an authority of ours signed.
+    pub common_name: Option<&'a str>,
 }
 
 /// Asks the client for proof. What it proves by SCRAM brings keys that servers with the same
@@ -96,6 +98,8 @@ pub(super) async fn authenticate(
     let nobody = || Verifier::of_nobody(user, demand.process_secret);
     match (demand.auth, demand.secret) {
         (AuthType::Trust, _) => Ok(None),
+        (AuthType::Cert, _) => certificate(user, demand.common_name).map(|()| None),
+        (AuthType::Reject, _) => Err(denied("pgdrover rejects all connections".into())),
         // A stored SCRAM verifier cannot answer an MD5 challenge, as in PostgreSQL.
         (AuthType::Md5, Some(Secret::Clear(..) | Secret::Md5(_)) | None) => {
             md5(port, user, demand.secret).await.map(|()| None)
@@ -110,6 +114,22 @@ pub(super) async fn authenticate(
             scram(port, demand, verifier).await.map(Some)
         }
         (_, None) => scram(port, demand, nobody()).await.map(Some),
+    }
+}
+
+fn denied(message: String) -> Failed {
+    Failed::Refused(ClientError::fatal(SqlState::INVALID_AUTHORIZATION, message))
+}
+
+fn certificate(user: &str, common_name: Option<&str>) -> Result<(), Failed> {
+    match common_name {
+        Some(name) if name == user => Ok(()),
+        Some(_) => Err(denied(format!(
+            "certificate authentication failed for user \"{user}\""
+        ))),
+        None => Err(denied(
+            "connection requires a valid client certificate".into(),
+        )),
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::auth::Secret;
 use super::directory::Directory;
-use super::{Settings, service::Service};
+use super::hba::{self, HbaRule, Who};
+use super::service::Service;
+use super::{AuthType, Settings};
 use crate::backend::{Credentials, PoolMode};
 use crate::error::ClientError;
 use crate::wire::ServerTls;
@@ -32,6 +34,8 @@ pub struct Gate {
     pub settings: Settings,
     /// TLS towards clients, if a certificate is configured.
     pub tls: Option<ServerTls>,
+    /// `[[hba]]`; without any, `session.auth_type` holds for everybody.
+    pub rules: Vec<HbaRule>,
     /// `[[users]]` by name.
     pub users: HashMap<String, Arc<User>>,
     /// Where the other users of a database are looked up, by the database's name.
@@ -45,6 +49,14 @@ pub(super) struct Found<'g> {
 }
 
 impl Gate {
+    /// How this client is to prove who it is.
+    pub(super) fn method(&self, who: &Who<'_>) -> Result<AuthType, ClientError> {
+        match &self.rules[..] {
+            [] => Ok(self.settings.auth_type),
+            rules => hba::method(rules, who),
+        }
+    }
+
     /// The user of that name in that database.
     pub(super) async fn find(
         &self,

@@ -11,9 +11,11 @@ mod directory;
 mod extended;
 mod gate;
 mod gucs;
+mod hba;
 mod hold;
 mod limit;
 mod local;
+mod login;
 mod lost;
 mod pins;
 mod prepared;
@@ -30,6 +32,7 @@ mod words;
 pub use auth::Secret;
 pub use directory::{AUTH_QUERY, Directory};
 pub use gate::{Gate, User};
+pub use hba::{HbaRule, Origin, Peer};
 pub use pulse::keep_time;
 pub use registry::Registry;
 pub use service::{Served, Service, serve};
@@ -78,6 +81,8 @@ pub struct Settings {
     pub client_tls_cert_file: String,
     /// PEM file of the private key.
     pub client_tls_key_file: String,
+    /// PEM file of the authorities that sign clients' certificates; none are asked for when empty.
+    pub client_tls_ca_file: String,
 }
 
 impl Default for Settings {
@@ -98,6 +103,7 @@ impl Default for Settings {
             client_tls_mode: ClientTlsMode::Allow,
             client_tls_cert_file: String::new(),
             client_tls_key_file: String::new(),
+            client_tls_ca_file: String::new(),
         }
     }
 }
@@ -114,6 +120,12 @@ pub enum AuthType {
     /// SCRAM-SHA-256 (RFC 7677).
     #[serde(rename = "scram-sha-256")]
     ScramSha256,
+    /// A client certificate whose common name is the user's.
+    #[serde(rename = "cert")]
+    Cert,
+    /// Not at all.
+    #[serde(rename = "reject")]
+    Reject,
 }
 
 /// Whether clients may, must or cannot encrypt.

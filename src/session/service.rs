@@ -6,20 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::{debug, info};
 
-use super::auth::{self, Demand, Failed, authenticate};
-use super::client::{Client, Identity};
+use super::Settings;
+use super::auth::Failed;
+use super::client::Client;
 use super::gate::Gate;
-use super::limit::Whose;
+use super::hba::Peer;
+use super::login::login;
 use super::prepared::Statements;
 use super::registry::Registry;
-use super::startup::{Hello, Startup, negotiate};
-use super::{Settings, gucs};
+use super::startup::{Startup, negotiate};
 use crate::backend::Pools;
 use crate::error::{ClientError, SqlState};
 use crate::router::Router;
 use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
 use crate::topology::{FailureReporter, Topology};
-use crate::wire::{self, Port, ServerTls, Stream};
+use crate::wire::{self, Port, Stream};
 
 /// A database that clients may name.
 pub struct Served {
@@ -33,7 +34,7 @@ pub struct Served {
     pub metrics: ClientMetrics,
     /// Metrics of its router.
     pub routes: RouteMetrics,
-    most_clients: usize,
+    pub(super) most_clients: usize,
     welcomes: Mutex<HashMap<(String, Arc<str>), Parameters>>,
     proven: Mutex<HashSet<Arc<str>>>,
 }
@@ -117,6 +118,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Logins that begin from now on go by this.
+    pub fn replace_gate(&self, gate: Gate) {
+        *self.gate.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(gate);
+    }
+
     /// What decides about a login that begins now.
     pub fn gate(&self) -> Arc<Gate> {
         self.gate
@@ -131,7 +137,7 @@ impl Service {
 pub async fn serve(
     service: Arc<Service>,
     stream: Stream,
-    peer: String,
+    peer: Peer,
     permit: Option<OwnedSemaphorePermit>,
 ) {
     let gate = service.gate();
@@ -152,7 +158,7 @@ pub async fn serve(
                 .cancel(pid, secret, service.pools.tls())
                 .await;
         }
-        Startup::Refused(port, error) => refuse(*port, &peer, &error).await,
+        Startup::Refused(port, error) => refuse(*port, peer, &error).await,
         Startup::Session(hello) if permit.is_none() => {
             let error = ClientError::fatal(
                 SqlState::TOO_MANY_CONNECTIONS,
@@ -160,13 +166,13 @@ pub async fn serve(
             );
             refuse(
                 hello.port,
-                &peer,
+                peer,
                 &error.hint("Raise listener.max_client_conn."),
             )
             .await;
         }
         Startup::Session(mut hello) => {
-            let login = tokio::time::timeout_at(deadline, login(&service, &gate, &mut hello));
+            let login = tokio::time::timeout_at(deadline, login(&service, &gate, peer, &mut hello));
             let outcome = login.await.unwrap_or_else(|_| {
                 let error = ClientError::fatal(
                     SqlState::INVALID_AUTHORIZATION,
@@ -175,79 +181,19 @@ pub async fn serve(
                 Err(Failed::Refused(error))
             });
             match outcome {
-                Ok(identity) => Client::new(service, *hello, identity, peer).run().await,
-                Err(Failed::Refused(error)) => refuse(hello.port, &peer, &error).await,
+                Ok(identity) => {
+                    let peer = peer.to_string();
+                    Client::new(service, *hello, identity, peer).run().await;
+                }
+                Err(Failed::Refused(error)) => refuse(hello.port, peer, &error).await,
                 Err(Failed::Lost(error)) => debug!(%peer, %error, "connection lost during login"),
             }
         }
     }
 }
 
-async fn refuse(mut port: Port, peer: &str, error: &ClientError) {
+async fn refuse(mut port: Port, peer: Peer, error: &ClientError) {
     info!(%peer, code = %error.code, error = %error.message, "connection refused");
     wire::error_response(&mut port.output, error);
     let _ = port.flush().await;
-}
-
-/// From the startup packet to an authenticated user of a database that exists. The database is
-/// looked up only afterwards, so that a stranger cannot probe for names.
-async fn login(service: &Service, gate: &Gate, hello: &mut Hello) -> Result<Identity, Failed> {
-    if let Some(options) = &hello.unsupported {
-        wire::negotiate_version(&mut hello.port.output, options);
-    }
-    let found = gate
-        .find(service, &hello.user, &hello.database)
-        .await
-        .map_err(Failed::Refused)?;
-    let user = found.user.as_ref();
-    let end_point = gate.tls.as_ref().and_then(ServerTls::end_point);
-    let demand = Demand {
-        auth: gate.settings.auth_type,
-        user: &hello.user,
-        secret: user.and_then(|u| u.secret.as_ref()),
-        process_secret: &service.process_secret,
-        end_point: end_point
-            .filter(|_| hello.port.stream().is_tls())
-            .map(|hash| &**hash),
-    };
-    let proven = authenticate(&mut hello.port, &demand).await;
-    let keys = proven.inspect_err(|_| found.failed(&hello.user))?;
-    let Some(user) = user else {
-        // Only `trust` comes here.
-        return Err(Failed::Refused(
-            ClientError::fatal(
-                SqlState::INVALID_AUTHORIZATION,
-                format!("role \"{}\" does not exist", hello.user),
-            )
-            .hint("Add it under [[users]]."),
-        ));
-    };
-    if let Some(keys) = keys.filter(|_| user.passes_through) {
-        user.credentials.secret.learn(keys);
-    }
-    let Some(served) = service.databases.get(&hello.database) else {
-        return Err(Failed::Refused(
-            ClientError::fatal(
-                SqlState::INVALID_CATALOG_NAME,
-                format!("database \"{}\" does not exist", hello.database),
-            )
-            .hint("Databases are declared under [[databases]]."),
-        ));
-    };
-    let counts = &service.registry.counts;
-    let of_user = Whose::User.admit(counts, &hello.user, user.most_clients);
-    let of_database = Whose::Database.admit(counts, &hello.database, served.most_clients);
-    let admitted = (
-        of_user.map_err(Failed::Refused)?,
-        of_database.map_err(Failed::Refused)?,
-    );
-    auth::accepted(&mut hello.port);
-    let settings = hello.settings.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    let gucs = gucs::Gucs::new(settings);
-    Ok(Identity {
-        user: user.clone(),
-        served: served.clone(),
-        gucs,
-        admitted,
-    })
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::der::{Decode, Tag, Tagged};
 
 /// The hash for channel binding of type `tls-server-end-point` (RFC 5929, section 4.1): the
 /// certificate under the hash of its own signature, with SHA-256 for MD5 and SHA-1. `None` where
@@ -25,6 +25,24 @@ pub(super) fn end_point(der: &[u8]) -> Option<Vec<u8>> {
     Some(hash)
 }
 
+/// The common name of the certificate's subject. `None` if there is none, or several, or one that
+/// somebody could read otherwise: with a NUL in it, or in an encoding that nobody uses.
+pub(super) fn common_name(der: &[u8]) -> Option<String> {
+    const COMMON_NAME: &str = "2.5.4.3";
+    let certificate = Certificate::from_der(der).ok()?;
+    let parts = certificate.tbs_certificate.subject.0.iter();
+    let mut names = parts
+        .flat_map(|part| part.0.iter())
+        .filter(|attribute| attribute.oid.to_string() == COMMON_NAME);
+    let name = names.next().filter(|_| names.next().is_none())?;
+    let readable = matches!(
+        name.value.tag(),
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String
+    );
+    let text = std::str::from_utf8(name.value.value()).ok()?;
+    (readable && !text.contains('\0')).then(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{KeyPair, SignatureAlgorithm};
@@ -45,5 +63,29 @@ mod tests {
         assert_eq!(end_point(&der).unwrap(), Sha384::digest(&der).to_vec());
         assert_eq!(end_point(&signed_by(&rcgen::PKCS_ED25519)), None);
         assert_eq!(end_point(b"no certificate"), None);
+    }
+
+    fn named(names: &[&str]) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (at, name) in names.iter().enumerate() {
+            let kind = match at {
+                0 => rcgen::DnType::CommonName,
+                _ => rcgen::DnType::CustomDnType(vec![2, 5, 4, 3]),
+            };
+            params.distinguished_name.push(kind, *name);
+        }
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_common_name_is_the_only_one() {
+        assert_eq!(common_name(&named(&["app"])).as_deref(), Some("app"));
+        assert_eq!(common_name(&named(&["ä b"])).as_deref(), Some("ä b"));
+        assert_eq!(common_name(&named(&[])), None);
+        assert_eq!(common_name(&named(&["app\0.evil"])), None);
+        assert_eq!(common_name(&named(&["app", "other"])), None);
+        assert_eq!(common_name(b"no certificate"), None);
     }
 }

@@ -39,6 +39,15 @@ impl Stream {
         certificate::end_point(shown.first()?)
     }
 
+    /// The common name in the certificate that a client showed, which has been verified.
+    pub fn client_common_name(&self) -> Option<String> {
+        let Stream::TlsServer(tls) = self else {
+            return None;
+        };
+        let shown = tls.get_ref().1.peer_certificates()?;
+        certificate::common_name(shown.first()?)
+    }
+
     /// Whether it is a Unix socket.
     pub fn is_unix(&self) -> bool {
         matches!(self, Stream::Unix(_))

@@ -7,6 +7,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -59,15 +61,20 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// Reads the certificate chain and its key. ALPN `postgresql` allows direct negotiation.
-    pub fn load(cert_file: &str, key_file: &str) -> Result<Self, TlsError> {
+    /// Clients are asked for a certificate if there are authorities in `ca_file`; they may do
+    /// without, but not show one that no authority signed.
+    pub fn load(cert_file: &str, key_file: &str, ca_file: &str) -> Result<Self, TlsError> {
         let chain = certificates(cert_file)?;
         let end_point = chain.first().and_then(|c| certificate::end_point(c));
         let key = PrivateKeyDer::from_pem_file(Path::new(key_file))
             .map_err(|e| file_error(key_file, e))?;
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?;
+        let builder = match ca_file {
+            "" => builder.with_no_client_auth(),
+            file => builder.with_client_cert_verifier(client_verifier(file)?),
+        };
+        let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(ServerTls {
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -85,6 +92,17 @@ impl ServerTls {
     pub fn end_point(&self) -> Option<&Arc<[u8]>> {
         self.end_point.as_ref()
     }
+}
+
+fn client_verifier(ca_file: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(ca_file)? {
+        roots.add(cert)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| file_error(ca_file, e))
 }
 
 /// What encrypts connections to servers. With `verify`, the certificate must be valid for the

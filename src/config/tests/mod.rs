@@ -144,7 +144,7 @@ fn remedies_name_what_was_meant() {
     );
     assert_eq!(
         remedy(&format!("zzz = 1\n{GOOD}")),
-        "the keys here are workers, listener, http, log, session, pool, router, control, users, databases"
+        "the keys here are workers, listener, http, log, session, pool, router, control, hba, users, databases"
     );
 }
 
@@ -319,6 +319,26 @@ fn contradictions_are_found() {
         ),
         (
             "weight = 2",
+            "[[hba]]\naddress = \"10.0.0.0/33\"\nmethod = \"trust\"",
+            "20 hba[0].address: invalid value: string \"10.0.0.0/33\", expected \"all\", \"local\", an IP address, or a network such as 10.0.0.0/8",
+        ),
+        (
+            "weight = 2",
+            "[[hba]]\nmethod = \"cert\"",
+            "20 hba[0].method: \"cert\" without session.client_tls_ca_file: no certificate could be checked",
+        ),
+        (
+            "weight = 2",
+            "[[hba]]\nmethod = \"reject\"",
+            "20 hba[0].method: everybody is rejected: no client could log in",
+        ),
+        (
+            "weight = 2",
+            "[session]\nauth_type = \"cert\"",
+            "20 session.auth_type: \"cert\" without session.client_tls_ca_file: no certificate could be checked",
+        ),
+        (
+            "weight = 2",
             "[pool]\ndefault_pool_size = 0",
             "20 pool.default_pool_size: no connection to a server could be made",
         ),
@@ -386,30 +406,36 @@ fn two_shards_may_share_a_server_in_different_databases() {
 }
 
 #[test]
-fn changes_tell_what_needs_a_restart() {
+fn a_reload_takes_over_what_concerns_logins_alone() {
     let old = good(GOOD);
     let mut new = old.clone();
-    assert_eq!(compare(&old, &new), []);
+    assert!(compare(&old, &new).is_empty());
     new.listener.port = 1;
     new.listener.max_client_conn = 7;
-    new.databases[0].shards[0].servers[1].weight = 9;
+    new.session.query_timeout = std::time::Duration::from_secs(1);
+    new.session.auth_type = session::AuthType::Md5;
+    new.databases[0].auth_user = Some("app".into());
     new.users.push(UserSettings {
         name: "more".into(),
         ..old.users[0].clone()
     });
-    let parts: Vec<_> = compare(&old, &new)
-        .into_iter()
-        .map(|c| (c.part, c.restart))
-        .collect();
+    let applied = live(&old, &new);
     assert_eq!(
-        parts,
-        [
-            ("listener.port".to_owned(), true),
-            ("listener.max_client_conn".to_owned(), false),
-            ("users.more".to_owned(), false),
-            ("databases.app".to_owned(), false),
-        ]
+        compare(&old, &applied),
+        ["session", "users.more", "databases.app"]
     );
+    let left = [
+        "listener.port",
+        "listener.max_client_conn",
+        "session.query_timeout",
+    ];
+    assert_eq!(compare(&applied, &new), left);
+    new.databases[0].shards[0].servers[1].weight = 9;
+    let applied = live(&old, &new);
+    assert_eq!(compare(&applied, &new).last().unwrap(), "databases.app");
+    // A database that the new file lacks goes on.
+    new.databases.clear();
+    assert_eq!(live(&old, &new).databases, old.databases);
 }
 
 #[test]

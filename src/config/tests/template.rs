@@ -33,6 +33,7 @@ fn the_template_has_every_key() {
         (listed_keys::<control::Settings>(), 4),
         (listed_keys::<UserSettings>(), 12),
         (listed_keys::<DatabaseConfig>(), 9),
+        (listed_keys::<session::HbaRule>(), 5),
         (listed_keys::<sharding::Settings>(), 7),
         (listed_keys::<TableSettings>(), 5),
         (listed_keys::<ShardSettings>(), 3),

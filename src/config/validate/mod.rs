@@ -17,6 +17,7 @@ pub(super) fn validate(config: &Config) -> Vec<Finding> {
     log(config, &mut found);
     limits(config, &mut found);
     control(config, &mut found);
+    methods(config, &mut found);
     users(config, &mut found);
     auth_users(config, &mut found);
     databases::check(config, &mut found);
@@ -158,6 +159,55 @@ fn control(config: &Config, found: &mut Findings) {
     }
 }
 
+/// The methods by which anybody may have to prove who they are, and where each is told.
+fn methods_of(config: &Config) -> Vec<(Path, AuthType)> {
+    if config.hba.is_empty() {
+        let path = Path::root("session").key("auth_type");
+        return vec![(path, config.session.auth_type)];
+    }
+    let rules = config.hba.iter().enumerate();
+    rules
+        .map(|(at, rule)| (Path::root("hba").index(at).key("method"), rule.method))
+        .collect()
+}
+
+fn methods(config: &Config, found: &mut Findings) {
+    let methods = methods_of(config);
+    for (path, method) in &methods {
+        if *method == AuthType::Cert && config.session.client_tls_ca_file.is_empty() {
+            found.add(
+                path.clone(),
+                "\"cert\" without session.client_tls_ca_file: no certificate could be checked",
+                "set client_tls_ca_file to the authorities that sign the clients' certificates",
+            );
+        }
+    }
+    if methods.iter().all(|(_, m)| *m == AuthType::Reject) {
+        found.add(
+            methods[0].0.clone(),
+            "everybody is rejected: no client could log in",
+            "use another method at least for some",
+        );
+    }
+    for (at, rule) in config.hba.iter().enumerate() {
+        if rule.method == AuthType::Cert && rule.tls == Some(false) {
+            found.add(
+                Path::root("hba").index(at).key("tls"),
+                "only an encrypted client can show a certificate",
+                "leave out tls, or use another method",
+            );
+        }
+    }
+    let session = &config.session;
+    if !session.client_tls_ca_file.is_empty() && session.client_tls_cert_file.is_empty() {
+        found.add(
+            Path::root("session").key("client_tls_ca_file"),
+            "`client_tls_ca_file` without `client_tls_cert_file`: no client could encrypt",
+            "set client_tls_cert_file and client_tls_key_file",
+        );
+    }
+}
+
 fn users(config: &Config, found: &mut Findings) {
     let path = Path::root("users");
     if config.users.is_empty() {
@@ -173,8 +223,9 @@ fn users(config: &Config, found: &mut Findings) {
         "user",
         found,
     );
+    let methods: Vec<AuthType> = methods_of(config).into_iter().map(|(_, m)| m).collect();
     for (index, user) in config.users.iter().enumerate() {
-        password(user, config.session.auth_type, &path.index(index), found);
+        password(user, &methods, &path.index(index), found);
     }
 }
 
@@ -211,7 +262,7 @@ fn auth_users(config: &Config, found: &mut Findings) {
     }
 }
 
-fn password(user: &UserSettings, auth: AuthType, path: &Path, found: &mut Findings) {
+fn password(user: &UserSettings, methods: &[AuthType], path: &Path, found: &mut Findings) {
     // A password from a file is to blame on the key that names the file.
     let key = if user.password_file.is_some() {
         "password_file"
@@ -219,7 +270,10 @@ fn password(user: &UserSettings, auth: AuthType, path: &Path, found: &mut Findin
         "password"
     };
     let Some(password) = &user.password else {
-        if auth != AuthType::Trust && user.password_file.is_none() {
+        let without = methods
+            .iter()
+            .any(|m| matches!(m, AuthType::Trust | AuthType::Cert));
+        if !without && user.password_file.is_none() {
             found.add(
                 path.clone(),
                 format!("user `{}` has no password", user.name),
@@ -242,11 +296,12 @@ fn password(user: &UserSettings, auth: AuthType, path: &Path, found: &mut Findin
             "copy it whole: SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey, as pg_authid.rolpassword has it",
         );
     }
+    let md5 = methods.contains(&AuthType::Md5);
     let digest = password
         .strip_prefix("md5")
         .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
     match digest.map(str::len) {
-        Some(32) if auth == AuthType::ScramSha256 => found.add(
+        Some(32) if !md5 && methods.contains(&AuthType::ScramSha256) => found.add(
             path.key(key),
             "an MD5 hash cannot be used with auth_type \"scram-sha-256\"",
             "make a verifier with `pgdrover hash`, or set auth_type = \"md5\"",
