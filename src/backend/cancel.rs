@@ -74,24 +74,20 @@ impl CancelSlot {
         }
     }
 
+    /// Nothing runs any more. Whether no cancel is on its way to the process that was armed.
+    pub fn try_disarm(&self) -> bool {
+        let mut state = self.lock();
+        state.phase = Phase::Idle;
+        state.sending == 0
+    }
+
     /// Nothing runs any more. Completes when no cancel is on its way to the process that was
     /// armed: only then may another client have it.
     pub async fn disarm(&self) {
-        {
-            let mut state = self.lock();
-            state.phase = Phase::Idle;
-            if state.sending == 0 {
-                return;
-            }
-        }
         loop {
             let changed = self.changed.notified();
-            {
-                let mut state = self.lock();
-                state.phase = Phase::Idle;
-                if state.sending == 0 {
-                    return;
-                }
+            if self.try_disarm() {
+                return;
             }
             changed.await;
         }

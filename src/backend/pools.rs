@@ -10,6 +10,7 @@ use crate::topology::{Address, Database, Health, Role, Server, Shard, Topology};
 use super::balance::RoundRobin;
 use super::clock::Clock;
 use super::connect::{Login, Tls};
+use super::lease::Lease;
 use super::outage::Outage;
 use super::pool::{ServerPool, Shared, Sizes};
 use super::quota::Quota;
@@ -58,6 +59,16 @@ pub struct ShardPools {
 }
 
 impl ShardPools {
+    /// A warm connection of the server whose turn it is to read, if it has one.
+    pub fn try_read(&self, counts: bool) -> Option<(Lease, bool)> {
+        let pool = self.readers(false).next()?;
+        let lease = pool.try_checkout()?;
+        if counts {
+            self.turns.take();
+        }
+        Some((lease, Arc::ptr_eq(pool, &self.primary.pool)))
+    }
+
     /// The servers to try for one read: usable replicas from the one whose turn it is, then the
     /// primary. What does not `count` leaves the turn to the next read.
     pub fn readers(&self, counts: bool) -> impl Iterator<Item = &Arc<ServerPool>> {

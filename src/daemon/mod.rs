@@ -24,7 +24,7 @@ use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
-use crate::session::{Registry, Served, Service, keep_time};
+use crate::session::{Registry, Served, Service, keep_time, wake_to_leave};
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
@@ -81,6 +81,7 @@ impl Daemon {
         let (ready, is_ready) = watch::channel(Readiness::Ready);
         let mut loops = vec![
             tokio::spawn(until(stop.clone(), keep_time(service.clone()))),
+            tokio::spawn(wake_to_leave(service.clone())),
             tokio::spawn(listener.run(service.clone(), sessions.clone(), drained)),
             tokio::spawn(upkeep(
                 service.clone(),
