@@ -226,6 +226,9 @@ impl Client {
                 Ok(()) => {
                     let seconds = started.elapsed().as_secs_f64();
                     self.note_query(sql, routed, &progress, seconds);
+                    if let Some((statement, _)) = &executes {
+                        self.forget_stale([statement], &progress);
+                    }
                     self.batch_open = false;
                     self.boundary(&progress).await;
                     Ok(())
