@@ -311,7 +311,8 @@ impl Client {
     /// The statement of a portal; `None` for one that only the server may know, made by SQL.
     fn portal(&self, name: &[u8]) -> Result<Option<Arc<Prepared>>, ClientError> {
         let statement = self.portals.get(name).cloned();
-        if statement.is_none() && self.held.is_none() {
+        // A cursor of SQL outlives its transaction WITH HOLD, on the connection kept for it.
+        if statement.is_none() && self.held.is_none() && self.pins.is_empty() {
             let name = String::from_utf8_lossy(name);
             return Err(ClientError::error(
                 SqlState::INVALID_CURSOR_NAME,
@@ -431,7 +432,9 @@ impl Client {
                 Some(statement) => self.is_local(statement, &prepared.sql, alone),
                 None => false,
             },
-            // Close, or a portal that SQL made: the server's, if there is one.
+            // Of a portal that SQL made only a server knows.
+            None if matches!(op.kind, Kind::DescribePortal | Kind::Execute) => false,
+            // Close: the server's, if there is one.
             None => self.held.is_none() && alone,
         }
     }

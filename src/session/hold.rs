@@ -111,10 +111,11 @@ impl Client {
             self.move_away(place).await?;
         }
         if self.held.is_none() {
-            let held = match self.take_pin(place) {
+            let mut held = match self.take_pin(place) {
                 Some(held) => held,
                 None => self.lease_for(place).await?,
             };
+            held.lease.conn().tenant = self.me.pid;
             self.held = Some(held);
             if let Err(error) = self.prepare_connection().await {
                 self.discard_held(Closed::SetupFailed).await;

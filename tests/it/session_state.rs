@@ -232,6 +232,17 @@ async fn a_pinned_session_keeps_its_connection_and_hears_at_rest() {
     let heard = listener.frame().await.unwrap();
     assert_eq!(heard.tag, b'A');
     assert!(String::from_utf8_lossy(&heard.body).contains("hello"));
+    assert!(!heard.body.starts_with(&listener.key.0.to_be_bytes()));
+    // It knows its own by the number that it was given at login.
+    listener
+        .send(say::query("BEGIN; NOTIFY news, 'mine'; COMMIT"))
+        .await;
+    let mut frames = listener.until(b"A").await;
+    let own = frames.pop().unwrap();
+    assert!(own.body.starts_with(&listener.key.0.to_be_bytes()));
+    if frames.iter().all(|f| f.tag != b'Z') {
+        listener.ready().await;
+    }
     for _ in 0..3 {
         assert_eq!(server_pid(&mut listener).await, pid);
         assert_ne!(server_pid(&mut other).await, pid);
@@ -286,6 +297,22 @@ async fn session_pooling_keeps_one_connection_until_the_client_leaves() {
     assert_eq!(server_pid(&mut c).await, pa);
     assert_ne!(c.value("SHOW work_mem").await, "1MB");
     assert_eq!(c.value("SHOW geqo").await, "on");
+}
+
+#[tokio::test]
+async fn what_stays_on_a_connection_binds_the_session_however_it_is_spelt() {
+    let db = TestDb::new("").await;
+    let pgdrover = Setup::solo(&db).start().await;
+    for sql in [
+        "CREATE TYPE pg_temp.mood AS ENUM ('sad')",
+        "SELECT 1 AS a INTO pg_temp.t",
+        "EXPLAIN ANALYZE SELECT pg_advisory_lock(1)",
+        "COPY (SELECT pg_advisory_lock(2)) TO STDOUT",
+    ] {
+        let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+        a.query(sql).await;
+        assert_ne!(server_pid(&mut a).await, server_pid(&mut b).await, "{sql}");
+    }
 }
 
 /// Names and texts are bounded; what is refused costs nobody a statement that is there.
