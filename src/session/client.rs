@@ -368,12 +368,17 @@ impl Client {
             poll_fn(|cx| pulse.timely(port.poll_flush(cx))).await?;
             port.input.release_memory();
             port.output.release_memory();
-            let filled = tokio::select! {
-                biased;
-                filled = poll_fn(|cx| pulse.timely(port.poll_fill(cx))) => filled?,
-                _ = self.draining.wait_for(|d| *d) => return Err(shutdown()),
+            let draining = &self.draining;
+            let filled = poll_fn(|cx| match pulse.timely(port.poll_fill(cx)) {
+                // A look at a number; `wake_to_leave` sees to it that it is looked at.
+                Poll::Pending if draining.has_changed().unwrap_or(true) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            });
+            let Some(filled) = filled.await else {
+                return Err(shutdown());
             };
-            return ended(filled);
+            return ended(filled?);
         }
         if self.held.is_none() && self.pins.is_empty() {
             let (port, pulse) = (&mut self.port, &self.me.pulse);

@@ -534,7 +534,9 @@ impl Client {
         let mut may_retry = fresh && sync && place.access == Access::Read;
         let (kept, answered) = (self.kept, self.batch.answered);
         loop {
-            if let Err(error) = self.acquire(place).await {
+            if !self.try_acquire(place)
+                && let Err(error) = self.acquire(place).await
+            {
                 self.refuse_batch(&error).await?;
                 return Ok(false);
             }

@@ -35,7 +35,7 @@ pub use auth::Secret;
 pub use directory::{AUTH_QUERY, Directory};
 pub use gate::{Gate, User};
 pub use hba::{HbaRule, Origin, Peer};
-pub use pulse::keep_time;
+pub use pulse::{keep_time, wake_to_leave};
 pub use registry::Registry;
 pub use service::{Served, Service, serve};
 

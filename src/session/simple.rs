@@ -180,7 +180,9 @@ impl Client {
         let in_block = self.tx.in_block();
         let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
         loop {
-            if let Err(error) = self.acquire(place).await {
+            if !self.try_acquire(place)
+                && let Err(error) = self.acquire(place).await
+            {
                 return self.refuse_query(header, &error).await;
             }
             if let Some((statement, _)) = &executes

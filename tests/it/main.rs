@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines)]
 
 mod backend_fake;
+mod backend_pool;
 mod backend_tls;
 mod config;
 mod daemon_reload;
