@@ -84,6 +84,8 @@ pub(super) struct Client {
     pub(super) names_wanted: bool,
     /// The pinned connection has statements that SQL prepared, by the client's own names.
     pub(super) server_names: bool,
+    /// What the held connection must run when it is next at rest within its block.
+    pub(super) behind: Vec<String>,
     /// What may be left of the state on the held connection.
     pub(super) state: super::pins::Doubt,
     pub(super) named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
@@ -128,6 +130,7 @@ impl Client {
             by_name: Vec::new(),
             names_wanted: false,
             server_names: false,
+            behind: Vec::new(),
             state: Default::default(),
             named: HashMap::default(),
             unnamed: None,

@@ -29,6 +29,7 @@ mod session_pins;
 mod session_pool;
 mod session_random;
 mod session_same;
+mod session_settings;
 mod session_shards;
 mod session_startup;
 mod session_state;
