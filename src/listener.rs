@@ -198,8 +198,7 @@ impl Door {
         let permit: Option<OwnedSemaphorePermit> = self.permits.clone().try_acquire_owned().ok();
         let service = self.service.clone();
         self.sessions.spawn(async move {
-            serve(service, stream, peer, permit.is_some()).await;
-            drop(permit);
+            serve(service, stream, peer, permit).await;
         });
     }
 }

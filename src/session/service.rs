@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::{debug, info};
 
-use super::Settings;
 use super::auth::Failed;
 use super::client::Client;
 use super::gate::Gate;
@@ -15,7 +14,8 @@ use super::login::login;
 use super::prepared::Statements;
 use super::registry::Registry;
 use super::startup::{Startup, negotiate};
-use crate::backend::Pools;
+use super::{Settings, gucs};
+use crate::backend::{Conn, Pools, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::router::Router;
 use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
@@ -62,7 +62,7 @@ impl Served {
 
     /// Whether a settings script has worked on a server before, so that a statement may follow it
     /// without waiting.
-    pub(super) fn is_proven(&self, script: &Arc<str>) -> bool {
+    fn is_proven(&self, script: &Arc<str>) -> bool {
         script.is_empty()
             || self
                 .proven
@@ -77,6 +77,22 @@ impl Served {
             proven.clear();
         }
         proven.insert(script.clone());
+    }
+
+    /// Sees to it that what is queued next for the connection runs with these settings: they are
+    /// there, or are queued before it. Returns false, and does nothing, if they might fail.
+    pub(super) fn queue_settings(&self, conn: &mut Conn, script: &Arc<str>) -> bool {
+        if conn.settings == *script {
+            return true;
+        }
+        if !self.is_proven(script) {
+            return false;
+        }
+        let text = gucs::transition(&conn.settings, script);
+        wire::query(&mut conn.port.output, &text);
+        conn.ledger.sent(Sent::Query, false);
+        conn.settings = script.clone();
+        true
     }
 
     /// The parameters that a server reported to a session of this user with these settings, if one
@@ -132,9 +148,14 @@ impl Service {
     }
 }
 
-/// Serves one connection from its first byte to its last. `admitted` is false when as many clients
-/// are connected as may be: the client is told, but a cancel request is still carried out.
-pub async fn serve(service: Arc<Service>, stream: Stream, peer: Peer, admitted: bool) {
+/// Serves one connection from its first byte to its last. There is no `permit` when as many
+/// clients are connected as may be: the client is told, but a cancel request is still carried out.
+pub async fn serve(
+    service: Arc<Service>,
+    stream: Stream,
+    peer: Peer,
+    permit: Option<OwnedSemaphorePermit>,
+) {
     let gate = service.gate();
     let limit = gate.settings.client_login_timeout;
     let deadline = tokio::time::Instant::now() + limit;
@@ -146,13 +167,15 @@ pub async fn serve(service: Arc<Service>, stream: Stream, peer: Peer, admitted: 
     };
     match startup {
         Startup::Cancel { pid, secret } => {
+            // However many they are, they keep no client out.
+            drop(permit);
             service
                 .registry
                 .cancel(pid, secret, service.pools.tls())
                 .await;
         }
         Startup::Refused(port, error) => refuse(*port, peer, &error).await,
-        Startup::Session(hello) if !admitted => {
+        Startup::Session(hello) if permit.is_none() => {
             let error = ClientError::fatal(
                 SqlState::TOO_MANY_CONNECTIONS,
                 "too many clients are connected to pgdrover",
