@@ -23,6 +23,8 @@ use crate::support::say;
 
 const CONNECTIONS: i64 = 20;
 const SEED: u64 = 24;
+/// Everybody waits for a turn on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What became of the rows that a client inserted.
 #[derive(Default)]
@@ -52,6 +54,7 @@ async fn login(pgdrover: &Running, who: usize) -> Raw {
     let reset = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
     reset.unwrap();
     let mut raw = Raw::new(tcp);
+    raw.patience = PATIENCE;
     raw.login("app", "app", &pgdrover.database, &[]).await;
     // All clients give their own statement the same name.
     let parse = say::parse("own", &format!("SELECT $1 || ' is of {who}'"));
