@@ -31,6 +31,7 @@ mod session_same;
 mod session_shards;
 mod session_startup;
 mod session_state;
+mod session_strangers;
 mod session_timeouts;
 mod session_tls;
 mod splitting;
