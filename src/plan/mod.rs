@@ -179,6 +179,8 @@ pub enum Effect {
     Pin(Pin),
     /// It may end such state: UNLISTEN, CLOSE, DROP, DISCARD TEMP, unlocking.
     Release,
+    /// EXECUTE of a statement that was prepared by name.
+    Execute,
     /// COPY … FROM STDIN or TO STDOUT.
     Copy,
 }

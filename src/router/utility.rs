@@ -123,7 +123,7 @@ pub(super) fn classify(sql: &str, words: &[Word]) -> Option<Utility> {
                 "EXECUTE in SQL is not routed over several shards",
                 "Use the protocol's prepared statements, as drivers do.",
             ),
-            Effect::None,
+            Effect::Execute,
             "since what it executes may write",
         ),
         "call" | "do" => other(

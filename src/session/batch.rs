@@ -116,7 +116,7 @@ impl Sending<'_> {
     }
 
     /// Sees to it that the statement exists on the server; returns whether a Parse was needed.
-    fn ensure(&mut self, p: &Prepared, for_client: bool) -> bool {
+    pub(super) fn ensure(&mut self, p: &Prepared, for_client: bool) -> bool {
         if self.conn.prepared().touch(p.id) || self.parsing.contains(&p.id) {
             return false;
         }

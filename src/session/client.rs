@@ -78,6 +78,12 @@ pub(super) struct Client {
     /// Connections kept beyond transactions, and why.
     pub(super) pins: Vec<Held>,
     pub(super) pinned: Option<Pin>,
+    /// The statements that SQL prepared, which are among `named` as well.
+    pub(super) by_name: Vec<super::execute::ByName>,
+    /// The server that runs the next text must know them by their names.
+    pub(super) names_wanted: bool,
+    /// The pinned connection has statements that SQL prepared, by the client's own names.
+    pub(super) server_names: bool,
     /// What may be left of the state on the held connection.
     pub(super) state: super::pins::Doubt,
     pub(super) named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
@@ -119,6 +125,9 @@ impl Client {
             held: None,
             pins: Vec::new(),
             pinned: None,
+            by_name: Vec::new(),
+            names_wanted: false,
+            server_names: false,
             state: Default::default(),
             named: HashMap::default(),
             unnamed: None,

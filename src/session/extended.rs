@@ -119,6 +119,11 @@ impl Client {
 
     fn queue_parse(&mut self, header: Header) -> Result<Result<Op, ClientError>, End> {
         let view = ParseView::new(self.body(header)).map_err(violation)?;
+        if !self.by_name.is_empty() {
+            let sql = view.sql.to_vec();
+            self.tell_names(&sql);
+        }
+        let view = ParseView::new(self.body(header)).map_err(violation)?;
         if view.name.is_empty() {
             let same = self.unnamed.as_ref().is_some_and(|u| {
                 u.sql.as_bytes() == view.sql && u.types.iter().copied().eq(view.types())
@@ -349,6 +354,7 @@ impl Client {
                 .iter()
                 .take_while(|op| !self.op_is_local(op, alone))
                 .count();
+            let n = self.to_the_end_of_the_block(&rest[..n]);
             let (now, later) = rest.split_at(n);
             rest = later;
             synced = self
@@ -368,6 +374,30 @@ impl Client {
             self.end_batch(started).await
         } else {
             Ok(())
+        }
+    }
+
+    /// How many of the messages may run together: what comes behind the end of a block may need
+    /// another shard than the block.
+    fn to_the_end_of_the_block(&self, ops: &[Op]) -> usize {
+        let (true, Some(held)) = (self.tx.in_block() && self.shard_count() > 1, &self.held) else {
+            return ops.len();
+        };
+        let ends = |op: &Op| {
+            let statement = op.statement.as_ref();
+            let statement = statement.and_then(|p| p.routed.shape.statements.first());
+            op.kind == Kind::Execute
+                && statement.is_some_and(|s| matches!(s.effect, Effect::Commit | Effect::Rollback))
+        };
+        match ops.iter().position(ends) {
+            Some(at)
+                if ops[at..]
+                    .iter()
+                    .any(|op| op.shard.is_some_and(|s| s != held.shard)) =>
+            {
+                at + 1
+            }
+            _ => ops.len(),
         }
     }
 

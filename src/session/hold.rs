@@ -96,6 +96,9 @@ impl Client {
                 return Err(error);
             }
         }
+        if self.names_wanted {
+            self.names_here().await?;
+        }
         if let Some(held) = &mut self.held {
             held.touched = held.touched.max(place.touches);
         }

@@ -91,9 +91,11 @@ impl Client {
     /// The session has state on its connection that cannot be had elsewhere.
     pub(super) fn pin(&mut self, reason: Pin) {
         self.state.made(reason);
+        self.server_names |= reason == Pin::Prepare;
         let worse = |now: Pin| now.can_be_asked() && !reason.can_be_asked();
         if self.pinned.is_none_or(worse) {
             self.forget_pin();
+            self.server_names |= reason == Pin::Prepare;
             debug!(pid = self.me.pid, database = %self.served.name, reason = reason.as_str(), "session pinned");
             self.served.metrics.pinned(reason.as_str());
             self.pinned = Some(reason);
@@ -102,6 +104,7 @@ impl Client {
 
     /// The session has no such state any more.
     pub(super) fn forget_pin(&mut self) {
+        self.server_names = false;
         if let Some(reason) = self.pinned.take() {
             debug!(pid = self.me.pid, database = %self.served.name, reason = reason.as_str(), "session unpinned");
             self.served.metrics.unpinned(reason.as_str());

@@ -1,15 +1,17 @@
 //! The simple protocol: one Query message, one or more statements, one ReadyForQuery.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::{Client, End};
 use super::local::aborted;
+use super::prepared::Prepared;
 use super::run::{Place, Ran};
 use super::state::{Prelude, Tx};
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
-use crate::plan::{Access, Decision, Effect, Kind, Statement};
+use crate::plan::{Access, Decision, Effect, Kind, Pin, Statement};
 use crate::router::{NoParams, Routed};
 use crate::sharding::{KeyType, ShardId};
 use crate::wire::{self, Header};
@@ -61,8 +63,23 @@ impl Client {
         {
             return self.refuse_query(header, &error).await;
         }
+        if let [statement] = &routed.shape.statements[..]
+            && matches!(
+                statement.effect,
+                Effect::Pin(Pin::Prepare) | Effect::Execute
+            )
+        {
+            let sql_prepared = self.sql_prepared(header, &sql, &routed, started);
+            if Box::pin(sql_prepared).await?.is_some() {
+                return Ok(());
+            }
+        }
         match self.place(&sql, &routed) {
-            Ok(place) => self.run_query(header, &sql, &routed, place, started).await,
+            Ok(place) => {
+                self.tell_names(sql.as_bytes());
+                self.run_query(header, &sql, &routed, place, started, None)
+                    .await
+            }
             Err(error) => self.refuse_query(header, &error).await,
         }
     }
@@ -149,13 +166,16 @@ impl Client {
         Ok(())
     }
 
-    async fn run_query(
+    /// Runs a text on a server. `executes`: the prepared statement that it executes, and the text
+    /// with the name that the servers know.
+    pub(super) async fn run_query(
         &mut self,
         header: Header,
         sql: &str,
         routed: &Routed,
         place: Place,
         started: Instant,
+        executes: Option<(Arc<Prepared>, String)>,
     ) -> Result<(), End> {
         let in_block = self.tx.in_block();
         let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
@@ -163,12 +183,23 @@ impl Client {
             if let Err(error) = self.acquire(place).await {
                 return self.refuse_query(header, &error).await;
             }
+            if let Some((statement, _)) = &executes
+                && !self.prepare_here(statement).await?
+            {
+                self.drop_frame(header);
+                return self.ready().await;
+            }
             let Some(held) = &mut self.held else {
                 return Ok(());
             };
             let conn = held.lease.conn();
-            let frame = &self.port.input.bytes()[..header.total];
-            conn.port.output.put(frame);
+            match &executes {
+                None => {
+                    let frame = &self.port.input.bytes()[..header.total];
+                    conn.port.output.put(frame);
+                }
+                Some((_, text)) => wire::query(&mut conn.port.output, text),
+            }
             conn.ledger.sent(Sent::Query, true);
             self.kept = header.total;
             let mut progress = Progress::default();
@@ -191,20 +222,8 @@ impl Client {
             self.served.metrics.bytes_sent(progress.to_client);
             return match outcome {
                 Ok(()) => {
-                    let statements = &routed.shape.statements;
-                    // The span is only meaningful among several: one alone may share its shape
-                    // with texts of another length.
-                    let alone = statements.len() == 1;
-                    let text = |span: &std::ops::Range<usize>| sql.get(span.clone()).unwrap_or(sql);
-                    let ran = statements.iter().map(|statement| {
-                        let text = match alone {
-                            true => sql.trim().trim_end_matches(';'),
-                            false => text(&statement.span),
-                        };
-                        Some(Ran { statement, text })
-                    });
                     let seconds = started.elapsed().as_secs_f64();
-                    self.note_effects(ran, &progress, seconds);
+                    self.note_query(sql, routed, &progress, seconds);
                     self.batch_open = false;
                     self.boundary(&progress).await;
                     Ok(())
@@ -231,7 +250,28 @@ impl Client {
         }
     }
 
-    async fn refuse_query(&mut self, header: Header, error: &ClientError) -> Result<(), End> {
+    /// What the success of a text's statements means for the session is noted.
+    fn note_query(&mut self, sql: &str, routed: &Routed, progress: &Progress, seconds: f64) {
+        let statements = &routed.shape.statements;
+        // The span is only meaningful among several: one alone may share its shape with texts of
+        // another length.
+        let alone = statements.len() == 1;
+        let text = |span: &std::ops::Range<usize>| sql.get(span.clone()).unwrap_or(sql);
+        let ran = statements.iter().map(|statement| {
+            let text = match alone {
+                true => sql.trim().trim_end_matches(';'),
+                false => text(&statement.span),
+            };
+            Some(Ran { statement, text })
+        });
+        self.note_effects(ran, progress, seconds);
+    }
+
+    pub(super) async fn refuse_query(
+        &mut self,
+        header: Header,
+        error: &ClientError,
+    ) -> Result<(), End> {
         self.drop_frame(header);
         self.refuse(error).await?;
         self.ready().await

@@ -136,6 +136,25 @@ async fn a_block_that_a_batch_ended_binds_nobody() {
             client.send(say::sync()).await;
             client.ready().await;
             client.query("ROLLBACK").await;
+            // The same in one batch.
+            client.query("BEGIN").await;
+            client
+                .query("SELECT count(*) FROM items WHERE key = 1")
+                .await;
+            if fails {
+                client.query("SELECT 1/0").await;
+            }
+            let batch = [
+                say::extended(end, &[]),
+                say::extended(&insert.replace("''", "'x'"), &[]),
+                say::sync(),
+            ];
+            client.send(batch.concat()).await;
+            let frames = client.ready().await;
+            let errors = frames.iter().filter(|f| f.tag == b'E').count();
+            let twice = usize::from(status == b"I");
+            assert_eq!(errors, twice, "{end}, then {key}: {frames:?}");
+            client.query("ROLLBACK").await;
             client
                 .query(&format!("DELETE FROM items WHERE key = {key}"))
                 .await;

@@ -24,6 +24,12 @@ async fn is_free(other: &mut Raw) -> bool {
     refused.is_none()
 }
 
+/// The server is asked what is left when the client has its answer already.
+async fn freed(other: &mut Raw, step: &str) {
+    let what = format!("the connection after {step}");
+    crate::support::eventually(&what, async || is_free(other).await).await;
+}
+
 /// How many sessions of the database are pinned for this reason, as `/metrics` has it.
 fn pinned(pgdrover: &Running, reason: &str) -> String {
     let database = &pgdrover.database;
@@ -110,11 +116,20 @@ const CASES: &[(&str, &[&str])] = &[
             "CLOSE c",
         ],
     ),
+    // More than pgdrover understands.
     (
         "prepare",
-        &["PREPARE q AS SELECT now()", "EXECUTE q", "DEALLOCATE q"],
+        &["PREPARE q AS (SELECT now())", "EXECUTE q", "DEALLOCATE q"],
     ),
-    ("prepare", &["PREPARE q AS SELECT now()", "DEALLOCATE ALL"]),
+    ("prepare", &["PREPARE q AS TABLE t", "DEALLOCATE ALL"]),
+    (
+        "prepare",
+        &[
+            "PREPARE q AS SELECT 1; EXECUTE q",
+            "SELECT 1",
+            "DEALLOCATE q",
+        ],
+    ),
     // Of this the server can tell nothing.
     (
         "set_config",
@@ -138,7 +153,11 @@ async fn a_session_is_pinned_as_long_as_it_has_state() {
             let last = n + 1 == steps.len();
             let failed = frames.iter().any(|f| f.tag == b'E');
             assert_eq!(failed, step.contains("nowhere"), "{step}: {frames:?}");
-            assert_eq!(is_free(&mut other).await, last, "{reason} after {step}");
+            if last {
+                freed(&mut other, step).await;
+            } else {
+                assert!(!is_free(&mut other).await, "{reason} after {step}");
+            }
             let wanted = if last { "0" } else { "1" };
             assert_eq!(pinned(&pgdrover, reason), wanted, "{reason} after {step}");
         }
@@ -171,7 +190,7 @@ async fn what_is_gone_with_its_transaction_does_not_pin() {
         "PREPARE q AS SELECT nothing",
     ] {
         a.query(sql).await;
-        assert!(is_free(&mut other).await, "after {sql}");
+        freed(&mut other, sql).await;
     }
     for sql in [
         "BEGIN",
@@ -182,7 +201,7 @@ async fn what_is_gone_with_its_transaction_does_not_pin() {
         assert!(!is_free(&mut other).await, "after {sql}");
     }
     a.query("COMMIT").await;
-    assert!(is_free(&mut other).await);
+    freed(&mut other, "COMMIT").await;
 }
 
 /// A client that leaves, or says DISCARD ALL, takes its state along.
@@ -200,7 +219,7 @@ async fn a_client_that_leaves_unpins() {
         } else {
             a.query("DISCARD ALL").await;
         }
-        crate::support::eventually("the connection", async || is_free(&mut other).await).await;
+        freed(&mut other, "it ended").await;
         assert_eq!(other.error("SELECT * FROM x").await.0, "42P01");
         let channels = other.values("SELECT pg_listening_channels()").await;
         assert_eq!(channels.len(), 0);
@@ -235,7 +254,43 @@ async fn state_on_one_of_several_shards() {
         .await;
     assert_eq!(touch(&mut other).await, "-+-");
     a.query("SELECT pg_advisory_unlock(4)").await;
-    assert_eq!(touch(&mut other).await, "++-");
+    crate::support::eventually("one", async || touch(&mut other).await == "++-").await;
     a.query("/* pgdrover: shard=2 */ DISCARD TEMP").await;
-    assert_eq!(touch(&mut other).await, "+++");
+    crate::support::eventually("all", async || touch(&mut other).await == "+++").await;
+}
+
+/// What SQL prepares and pgdrover understands follows its client, on several shards to the shard
+/// that the arguments name.
+#[tokio::test]
+async fn statements_prepared_by_sql_pin_nobody() {
+    let mut dbs = Vec::new();
+    for shard in 0..3 {
+        let sql = format!(
+            "CREATE TABLE items (key bigint, shard int DEFAULT {shard}); \
+             INSERT INTO items VALUES ({shard})"
+        );
+        dbs.push(TestDb::on_shard(shard, &sql).await);
+    }
+    let pgdrover = Setup::sharded(&dbs).with(ONE).start().await;
+    let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+    a.query("PREPARE q AS SELECT 'a' || shard FROM items WHERE key = $1")
+        .await;
+    b.query("PREPARE q (bigint) AS SELECT 'b' || shard FROM items WHERE key = $1")
+        .await;
+    for key in [2, 0, 1, 2] {
+        for (client, who) in [(&mut a, "a"), (&mut b, "b")] {
+            let sql = format!("EXECUTE q({key})");
+            assert_eq!(client.value(&sql).await, format!("{who}{key}"));
+        }
+    }
+    for (client, who) in [(&mut a, "a"), (&mut b, "b")] {
+        client.query("BEGIN").await;
+        assert_eq!(client.value("EXECUTE q('1')").await, format!("{who}1"));
+        client.query("COMMIT").await;
+    }
+    assert_eq!(a.error("EXECUTE q(1 + 1)").await.0, "0A000");
+    a.query("DEALLOCATE q").await;
+    assert_eq!(a.error("EXECUTE q(1)").await.0, "26000");
+    assert_eq!(b.value("EXECUTE q(1)").await, "b1");
+    assert_eq!(pinned(&pgdrover, "prepare"), "never");
 }

@@ -200,8 +200,9 @@ fn message(words: Words) -> impl Strategy<Value = Vec<u8>> {
         // Inside a batch it is refused, or not, by rules finer than pgdrover's.
         1 => Just([sync(), query("DISCARD ALL")].concat()),
         1 => select(LOCAL).prop_map(|sql| extended(sql, &[])),
-        // Behind anything else in its batch it comes too late.
-        1 => Just([sync(), query("BEGIN ISOLATION LEVEL SERIALIZABLE")].concat()),
+        // Behind anything else in its block it comes too late, and what counts as that is finer than
+        // pgdrover's rules.
+        1 => Just([sync(), query("ROLLBACK"), query("BEGIN ISOLATION LEVEL SERIALIZABLE")].concat()),
         2 => select(words.texts).prop_map(query),
         6 => statement().prop_map(|sql| extended(sql, &[])),
         1 => select(UNNAMED).prop_map(|sql| extended(sql, &[])),

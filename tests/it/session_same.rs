@@ -18,6 +18,7 @@ fn scripts() -> Vec<(&'static str, Vec<Step>)> {
         include_str!("../wire/extended.txt"),
         include_str!("../wire/statements.txt"),
         include_str!("../wire/copy.txt"),
+        include_str!("../wire/sqlprepare.txt"),
         include_str!("../wire/transactions.txt"),
     ];
     let mut all: Vec<_> = files.into_iter().flat_map(script::read).collect();
