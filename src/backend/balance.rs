@@ -21,6 +21,11 @@ impl RoundRobin {
         }
     }
 
+    /// The turn was taken.
+    pub(super) fn take(&self) {
+        self.next.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The members in the order in which to try them for one read: the one whose turn it is, then
     /// the others as they follow in the schedule (members repeat). What does not `count` leaves the
     /// turn to the next: were describing a statement a turn, a client that describes and then

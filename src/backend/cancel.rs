@@ -74,24 +74,20 @@ impl CancelSlot {
         }
     }
 
+    /// Nothing runs any more. Whether no cancel is on its way to the process that was armed.
+    pub fn try_disarm(&self) -> bool {
+        let mut state = self.lock();
+        state.phase = Phase::Idle;
+        state.sending == 0
+    }
+
     /// Nothing runs any more. Completes when no cancel is on its way to the process that was
     /// armed: only then may another client have it.
     pub async fn disarm(&self) {
-        {
-            let mut state = self.lock();
-            state.phase = Phase::Idle;
-            if state.sending == 0 {
-                return;
-            }
-        }
         loop {
             let changed = self.changed.notified();
-            {
-                let mut state = self.lock();
-                state.phase = Phase::Idle;
-                if state.sending == 0 {
-                    return;
-                }
+            if self.try_disarm() {
+                return;
             }
             changed.await;
         }
@@ -110,8 +106,12 @@ impl CancelSlot {
             if !still() {
                 return;
             }
+            let under_way = state.sending > 0;
             match &mut state.phase {
                 Phase::Idle => return,
+                // One is on its way to this very statement: the next cannot begin before it is
+                // there. A thousand more would say no more.
+                Phase::Running(..) if under_way => return,
                 Phase::Waiting(cancelled) => {
                     *cancelled = true;
                     None
@@ -121,13 +121,24 @@ impl CancelSlot {
             .inspect(|_| state.sending += 1)
         };
         if let Some((address, key)) = target {
+            let _sending = Sending(self);
             let sent = tokio::time::timeout(SEND_TIMEOUT, send(&address, key, tls)).await;
-            self.lock().sending -= 1;
             if !matches!(sent, Ok(Ok(()))) {
                 tracing::warn!(server = %address, "cancel request could not be delivered");
             }
+        } else {
+            self.changed.notify_waiters();
         }
-        self.changed.notify_waiters();
+    }
+}
+
+/// A cancel on its way, however that ends.
+struct Sending<'a>(&'a CancelSlot);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().sending -= 1;
+        self.0.changed.notify_waiters();
     }
 }
 

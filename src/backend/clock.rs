@@ -19,7 +19,7 @@ impl Clock {
         }
     }
 
-    /// To be called every few seconds.
+    /// To be called twice a second or so.
     pub(super) fn set(&self) {
         let millis = self.began.elapsed().as_millis() as u64;
         self.millis.store(millis, Ordering::Relaxed);

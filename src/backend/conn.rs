@@ -24,6 +24,8 @@ pub struct Conn {
     pub address: Address,
     /// The server process's number and secret, for cancel.
     pub key: (i32, i32),
+    /// The number by which the client that has it knows its server process.
+    pub tenant: i32,
     /// Whether the server is in recovery and so refuses writes, by its own ParameterStatus
     /// `in_hot_standby` (PostgreSQL 14).
     pub in_recovery: bool,
@@ -58,6 +60,7 @@ impl Conn {
             settings: "".into(),
             address: login.address,
             key: login.key,
+            tenant: login.key.0,
             in_recovery: login.in_recovery,
             plain_strings: !login
                 .parameters

@@ -10,6 +10,7 @@ use crate::topology::{Address, Database, Health, Role, Server, Shard, Topology};
 use super::balance::RoundRobin;
 use super::clock::Clock;
 use super::connect::{Login, Tls};
+use super::lease::Lease;
 use super::outage::Outage;
 use super::pool::{ServerPool, Shared, Sizes};
 use super::quota::Quota;
@@ -58,6 +59,16 @@ pub struct ShardPools {
 }
 
 impl ShardPools {
+    /// A warm connection of the server whose turn it is to read, if it has one.
+    pub fn try_read(&self, counts: bool) -> Option<(Lease, bool)> {
+        let pool = self.readers(false).next()?;
+        let lease = pool.try_checkout()?;
+        if counts {
+            self.turns.take();
+        }
+        Some((lease, Arc::ptr_eq(pool, &self.primary.pool)))
+    }
+
     /// The servers to try for one read: usable replicas from the one whose turn it is, then the
     /// primary. What does not `count` leaves the turn to the next read.
     pub fn readers(&self, counts: bool) -> impl Iterator<Item = &Arc<ServerPool>> {
@@ -311,10 +322,14 @@ impl Pools {
         }
     }
 
+    /// Sets the clock by which connections age. To be called twice a second or so.
+    pub fn tick(&self) {
+        self.clock.set();
+    }
+
     /// Closes connections that rested too long, and the pools of servers that left the topology.
     /// To be called every few seconds.
     pub fn maintain(&self, topology: &Topology) {
-        self.clock.set();
         let mut state = self.lock();
         let known = |address: &Address| {
             topology

@@ -22,6 +22,8 @@ pub fn live(running: &Config, new: &Config) -> Config {
             query_timeout: was.query_timeout,
             idle_transaction_timeout: was.idle_transaction_timeout,
             client_idle_timeout: was.client_idle_timeout,
+            max_client_statements: was.max_client_statements,
+            max_statement_memory: was.max_statement_memory,
             max_message_size: was.max_message_size,
             max_db_client_connections: was.max_db_client_connections,
             ..session.clone()
@@ -62,6 +64,14 @@ pub fn compare(old: &Config, new: &Config) -> Vec<String> {
         (
             "session.client_idle_timeout",
             s.client_idle_timeout != t.client_idle_timeout,
+        ),
+        (
+            "session.max_client_statements",
+            s.max_client_statements != t.max_client_statements,
+        ),
+        (
+            "session.max_statement_memory",
+            s.max_statement_memory != t.max_statement_memory,
         ),
         (
             "session.max_message_size",

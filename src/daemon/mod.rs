@@ -24,13 +24,15 @@ use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
-use crate::session::{Attempts, Registry, Served, Service, keep_time};
+use crate::session::{Attempts, Registry, Served, Service, keep_time, wake_to_leave};
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
 
-/// How often idle connections are looked through and the metrics' samples are folded.
-const UPKEEP: Duration = Duration::from_secs(2);
+/// How often the pools' clock is set.
+const TICK: Duration = Duration::from_millis(500);
+/// In how many ticks idle connections are looked through and the metrics' samples are folded.
+const UPKEEP: u32 = 4;
 
 /// A running pgdrover.
 pub struct Daemon {
@@ -80,6 +82,7 @@ impl Daemon {
         let (ready, is_ready) = watch::channel(Readiness::Ready);
         let mut loops = vec![
             tokio::spawn(until(stop.clone(), keep_time(service.clone()))),
+            tokio::spawn(wake_to_leave(service.clone())),
             tokio::spawn(listener.run(service.clone(), sessions.clone(), drained)),
             tokio::spawn(upkeep(
                 service.clone(),
@@ -198,8 +201,14 @@ async fn upkeep(
     exporter: metrics::Exporter,
     stop: CancellationToken,
 ) {
-    let mut tick = tokio::time::interval(UPKEEP);
+    let mut tick = tokio::time::interval(TICK);
+    let mut ticks = 0u32;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        service.pools.tick();
+        ticks = ticks.wrapping_add(1);
+        if !ticks.is_multiple_of(UPKEEP) {
+            continue;
+        }
         exporter.upkeep();
         let now = topology.borrow().clone();
         service.pools.maintain(&now);

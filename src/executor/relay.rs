@@ -449,6 +449,7 @@ fn scan(
 
 /// Remembers what a frame says about the connection.
 fn observe(conn: &mut Conn, tag: u8, body: std::ops::Range<usize>, progress: &mut Progress) {
+    let at = body.start;
     let bytes = &conn.port.input.bytes()[body];
     match tag {
         b'Z' => conn.status = bytes.first().copied().unwrap_or(b'?'),
@@ -457,6 +458,11 @@ fn observe(conn: &mut Conn, tag: u8, body: std::ops::Range<usize>, progress: &mu
             conn.note_parameter(&body);
         }
         b'E' => progress.error = Some(server_error(bytes)),
+        // A client knows its own notifications by the number that it was given at login.
+        b'A' if bytes.starts_with(&conn.key.0.to_be_bytes()) => {
+            let tenant = conn.tenant.to_be_bytes();
+            conn.port.input.overwrite(at, &tenant);
+        }
         _ => {}
     }
 }

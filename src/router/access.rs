@@ -11,6 +11,7 @@ use crate::plan::Pin;
 
 use super::functions::{Class, class};
 use super::keys::fold;
+use super::utility::function_state;
 
 /// What a statement does beyond reading tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,18 +81,13 @@ impl Prints {
             }
             "ts_stat" | "ts_rewrite" => print.dynamic = Some(last.clone()),
             l if l.contains("_to_xml") => print.dynamic = Some(last.clone()),
-            "set_config" => print.pin = Some(Pin::SetConfig),
             l if l.contains("advisory") => {
                 print.advisory = true;
-                // To unlock takes no lock: a pool's reset query must not bind the session for good.
-                if l.contains("unlock") {
-                    print.unlocks = true;
-                } else if !l.contains("xact") {
-                    print.pin = Some(Pin::AdvisoryLock);
-                }
+                print.unlocks |= l.contains("unlock");
             }
             _ => {}
         }
+        print.pin = function_state(last).or(print.pin);
         match class(last) {
             Class::Scalar | Class::Aggregate | Class::Window => {}
             Class::Volatile if matches!(&**last, "nextval" | "setval" | "set_config") => {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::plan::{Effect, Kind, Plan, Target};
+use crate::plan::{Effect, Kind, Pin, Plan, Target};
 
 use super::place;
 use super::statement::{Context, Draft};
@@ -20,9 +20,11 @@ impl Context<'_> {
             _ => self.copy_table(words, span),
         };
         draft.kind = Kind::Copy;
-        draft.effect = match client {
-            true => Effect::Copy,
-            false => Effect::None,
+        draft.effect = match (draft.effect, client) {
+            (pin @ Effect::Pin(_), _) => pin,
+            (Effect::SetConfig, _) => Effect::Pin(Pin::SetConfig),
+            (_, true) => Effect::Copy,
+            (_, false) => Effect::None,
         };
         if !client {
             draft.writes = Some("since it touches the server's files".into());

@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 
 use crate::error::{ClientError, SqlState};
-use crate::plan::{Kind, Plan, Target};
+use crate::plan::{Effect, Kind, Plan, Target};
 
 use super::keys::unknown_table;
 use super::statement::{Context, Draft};
+use super::utility::called_state;
 use super::words::{Word, WordKind};
 
 /// A text with the same tables, keys and effects that the parser may know, if there is one.
@@ -134,6 +135,9 @@ pub(super) fn by_keywords(context: &Context, words: &[Word]) -> Draft {
     };
     draft.kind = kind;
     draft.unsure = Some("since pgdrover could not parse it".into());
+    if let Some(reason) = called_state(words) {
+        draft.effect = Effect::Pin(reason);
+    }
     draft
 }
 

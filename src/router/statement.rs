@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sqlparser::ast::Statement as Ast;
+use sqlparser::ast::{Expr, Statement as Ast};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
@@ -375,7 +375,11 @@ impl Context<'_> {
             return Draft::new(plan, "pgdrover explains", Kind::Other);
         }
         let mut draft = self.inner(&(start..span.end));
-        draft.effect = Effect::None;
+        draft.effect = match draft.effect {
+            pin @ Effect::Pin(_) if analyze => pin,
+            Effect::SetConfig if analyze => Effect::Pin(Pin::SetConfig),
+            _ => Effect::None,
+        };
         draft.kind = Kind::Other;
         if !analyze && draft.writes.is_none() && !matches!(draft.plan, Plan::Reject(_)) {
             // Nothing is run.
@@ -427,7 +431,14 @@ fn into_table(ast: &Ast) -> Option<bool> {
     let sqlparser::ast::SetExpr::Select(select) = &*query.body else {
         return None;
     };
-    select.into.as_ref().map(|into| into.temporary)
+    let into = select.into.as_ref()?;
+    let temporary = |target: &Expr| match target {
+        Expr::CompoundIdentifier(names) => names
+            .first()
+            .is_some_and(|schema| utility::is_temporary_schema(&keys::fold(schema))),
+        _ => false,
+    };
+    Some(into.temporary || into.targets.iter().any(temporary))
 }
 
 /// Parses a text that holds one statement.

@@ -410,6 +410,41 @@ fn effects_on_connections() {
 }
 
 #[test]
+fn effects_on_connections_in_other_spellings() {
+    let expected = [
+        (
+            "CREATE TYPE \"pg_temp\".mood AS ENUM ('sad')",
+            Effect::Pin(Pin::TempTable),
+        ),
+        ("SELECT 1 AS a INTO pg_temp.t", Effect::Pin(Pin::TempTable)),
+        (
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path = a, pg_temp AS 'SELECT 1'",
+            Effect::None,
+        ),
+        (
+            "SELECT 1 <=> pg_advisory_lock(1) OPERATOR(x.<%>) 2",
+            Effect::Pin(Pin::AdvisoryLock),
+        ),
+        (
+            "EXPLAIN ANALYZE SELECT pg_advisory_lock(1)",
+            Effect::Pin(Pin::AdvisoryLock),
+        ),
+        ("EXPLAIN SELECT pg_advisory_lock(1)", Effect::None),
+        (
+            "EXPLAIN (ANALYZE) SELECT set_config('a.b', 'c', false)",
+            Effect::Pin(Pin::SetConfig),
+        ),
+        (
+            "COPY (SELECT pg_advisory_lock(1)) TO STDOUT",
+            Effect::Pin(Pin::AdvisoryLock),
+        ),
+    ];
+    for (sql, effect) in expected {
+        assert_eq!(planned(sql).1, effect, "{sql}");
+    }
+}
+
+#[test]
 fn long_chains_do_not_exhaust_the_stack() {
     let router = router(3);
     let ors = |n: usize| vec!["user_id = 42"; n].join(" OR ");

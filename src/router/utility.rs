@@ -143,7 +143,7 @@ fn schema_change(words: &[Word]) -> Option<Utility> {
     let first = words.first().filter(|w| w.is_name())?;
     let has = |keyword: &str| words.iter().any(|w| w.is(keyword));
     match &*first.text {
-        "create" if has_temp(words) || has("pg_temp") => Some(Utility {
+        "create" if makes_temporary(words) => Some(Utility {
             place: Place::Refused(
                 "a temporary table would live on one shard only",
                 "Name the shard: /* pgdrover: shard=0 */.",
@@ -169,11 +169,40 @@ fn schema_change(words: &[Word]) -> Option<Utility> {
     }
 }
 
-fn has_temp(words: &[Word]) -> bool {
+/// CREATE TEMP, or what it makes has a name in the temporary schema: types and functions have no
+/// other spelling.
+fn makes_temporary(words: &[Word]) -> bool {
+    let keyword = |w: &Word| w.is("temp") || w.is("temporary");
+    words.iter().take(4).any(keyword)
+        || words
+            .windows(2)
+            .any(|w| w[0].is_name() && is_temporary_schema(&w[0].text) && w[1].sign("."))
+}
+
+/// `pg_temp`, or the name that it stands for in some session.
+pub(super) fn is_temporary_schema(name: &str) -> bool {
+    name == "pg_temp" || name.starts_with("pg_temp_")
+}
+
+/// The pin for what the functions that a statement seems to call leave behind on the
+/// server connection: for statements that nobody parsed.
+pub(super) fn called_state(words: &[Word]) -> Option<Pin> {
     words
-        .iter()
-        .take(4)
-        .any(|w| w.is("temp") || w.is("temporary"))
+        .windows(2)
+        .filter(|w| w[0].is_name() && w[1].sign("("))
+        .find_map(|w| function_state(&w[0].text))
+}
+
+/// The pin for what a function leaves behind on the server connection.
+pub(super) fn function_state(name: &str) -> Option<Pin> {
+    match name {
+        "set_config" => Some(Pin::SetConfig),
+        // To unlock takes no lock: a pool's reset query must not bind the session for good.
+        _ if name.contains("advisory") && !name.contains("xact") && !name.contains("unlock") => {
+            Some(Pin::AdvisoryLock)
+        }
+        _ => None,
+    }
 }
 
 fn transaction(words: &[Word]) -> Option<Utility> {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::client::Client;
 use super::prepared::Prepared;
 use crate::backend::{Conn, Sent, StatementId, statement_name};
 use crate::error::{ClientError, SqlState};
+use crate::plan::Effect;
 use crate::router::{Param, Params};
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::Closed;
@@ -53,6 +55,32 @@ pub(super) struct Batch {
     pub(super) answered: usize,
     /// One of them changes which names there are: it must be run before the next is looked at.
     pub(super) renames: bool,
+}
+
+impl Client {
+    /// How many of the messages may run together: what comes behind the end of a block may need
+    /// another shard than the block.
+    pub(super) fn to_the_end_of_the_block(&self, ops: &[Op]) -> usize {
+        let (true, Some(held)) = (self.tx.in_block() && self.shard_count() > 1, &self.held) else {
+            return ops.len();
+        };
+        let ends = |op: &Op| {
+            let statement = op.statement.as_ref();
+            let statement = statement.and_then(|p| p.routed.shape.statements.first());
+            op.kind == Kind::Execute
+                && statement.is_some_and(|s| matches!(s.effect, Effect::Commit | Effect::Rollback))
+        };
+        match ops.iter().position(ends) {
+            Some(at)
+                if ops[at..]
+                    .iter()
+                    .any(|op| op.shard.is_some_and(|s| s != held.shard)) =>
+            {
+                at + 1
+            }
+            _ => ops.len(),
+        }
+    }
 }
 
 /// Encodes messages for one server connection.

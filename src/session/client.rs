@@ -84,6 +84,8 @@ pub(super) struct Client {
     pub(super) names_wanted: bool,
     /// The pinned connection has statements that SQL prepared, by the client's own names.
     pub(super) server_names: bool,
+    /// What the held connection must run when it is next at rest within its block.
+    pub(super) behind: Vec<String>,
     /// What may be left of the state on the held connection.
     pub(super) state: super::pins::Doubt,
     pub(super) named: HashMap<Box<[u8]>, Arc<Prepared>, foldhash::fast::RandomState>,
@@ -128,6 +130,7 @@ impl Client {
             by_name: Vec::new(),
             names_wanted: false,
             server_names: false,
+            behind: Vec::new(),
             state: Default::default(),
             named: HashMap::default(),
             unnamed: None,
@@ -365,12 +368,17 @@ impl Client {
             poll_fn(|cx| pulse.timely(port.poll_flush(cx))).await?;
             port.input.release_memory();
             port.output.release_memory();
-            let filled = tokio::select! {
-                biased;
-                filled = poll_fn(|cx| pulse.timely(port.poll_fill(cx))) => filled?,
-                _ = self.draining.wait_for(|d| *d) => return Err(shutdown()),
+            let draining = &self.draining;
+            let filled = poll_fn(|cx| match pulse.timely(port.poll_fill(cx)) {
+                // A look at a number; `wake_to_leave` sees to it that it is looked at.
+                Poll::Pending if draining.has_changed().unwrap_or(true) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(filled) => Poll::Ready(Some(filled)),
+            });
+            let Some(filled) = filled.await else {
+                return Err(shutdown());
             };
-            return ended(filled);
+            return ended(filled?);
         }
         if self.held.is_none() && self.pins.is_empty() {
             let (port, pulse) = (&mut self.port, &self.me.pulse);

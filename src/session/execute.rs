@@ -131,9 +131,14 @@ impl Client {
         let served = &self.served;
         let naming = self.gucs.naming();
         let types = prepare.types;
-        let statement = served
-            .statements
-            .intern(&served.router, body.as_bytes(), types, &naming);
+        let limit = self.service.settings.max_statement_memory;
+        let statements = &served.statements;
+        let interned = statements.intern(&served.router, body.as_bytes(), types, &naming, limit);
+        let interned = self.one_more_name().and(interned);
+        let statement = match interned {
+            Ok(statement) => statement,
+            Err(error) => return self.refuse_query(header, &error).await.map(Some),
+        };
         let effect = statement.routed.shape.statements.first().map(|s| &s.effect);
         if effect != Some(&Effect::None) {
             return Ok(None);
@@ -179,6 +184,16 @@ impl Client {
             wire::command_complete(&mut self.port.output, "PREPARE");
         }
         self.ready().await.map(Some)
+    }
+
+    /// Whether the client may have another named statement.
+    pub(super) fn one_more_name(&self) -> Result<(), ClientError> {
+        if self.named.len() < self.service.settings.max_client_statements {
+            return Ok(());
+        }
+        let message = "the client has too many prepared statements";
+        let error = ClientError::error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message);
+        Err(error.hint("Close statements, or raise session.max_client_statements."))
     }
 
     /// Sees to it that the held connection has the statement. If that fails the client has been

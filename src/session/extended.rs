@@ -13,6 +13,7 @@ use super::local::{EXPLAIN_COLUMN, aborted, rolls_back_to};
 use super::prepared::{Prepared, unnamed};
 use super::run::Place;
 use super::simple::{access_of, stricter};
+use super::state::Tx;
 use crate::backend::Sent;
 use crate::error::{ClientError, SqlState};
 use crate::executor::{Failure, Progress, Touched};
@@ -157,9 +158,12 @@ impl Client {
         let types = view.types().collect();
         let served = &self.served;
         let naming = self.gucs.naming();
-        let statement = served
-            .statements
-            .intern(&served.router, view.sql, types, &naming);
+        let limit = self.service.settings.max_statement_memory;
+        let statements = &served.statements;
+        let statement = match statements.intern(&served.router, view.sql, types, &naming, limit) {
+            Ok(statement) => statement,
+            Err(error) => return Ok(Err(error)),
+        };
         let mut op = match self.checked(self.op(Kind::Parse, header, Some(statement.clone()))) {
             Ok(op) => op,
             Err(error) => return Ok(Err(error)),
@@ -170,6 +174,9 @@ impl Client {
                 SqlState::DUPLICATE_PREPARED_STATEMENT,
                 format!("prepared statement \"{name}\" already exists"),
             )));
+        }
+        if let Err(error) = self.one_more_name() {
+            return Ok(Err(error));
         }
         self.count_route(&statement.routed);
         op.undo = Undo::Named(name.clone(), None);
@@ -304,7 +311,8 @@ impl Client {
     /// The statement of a portal; `None` for one that only the server may know, made by SQL.
     fn portal(&self, name: &[u8]) -> Result<Option<Arc<Prepared>>, ClientError> {
         let statement = self.portals.get(name).cloned();
-        if statement.is_none() && self.held.is_none() {
+        // A cursor of SQL outlives its transaction WITH HOLD, on the connection kept for it.
+        if statement.is_none() && self.held.is_none() && self.pins.is_empty() {
             let name = String::from_utf8_lossy(name);
             return Err(ClientError::error(
                 SqlState::INVALID_CURSOR_NAME,
@@ -377,30 +385,6 @@ impl Client {
         }
     }
 
-    /// How many of the messages may run together: what comes behind the end of a block may need
-    /// another shard than the block.
-    fn to_the_end_of_the_block(&self, ops: &[Op]) -> usize {
-        let (true, Some(held)) = (self.tx.in_block() && self.shard_count() > 1, &self.held) else {
-            return ops.len();
-        };
-        let ends = |op: &Op| {
-            let statement = op.statement.as_ref();
-            let statement = statement.and_then(|p| p.routed.shape.statements.first());
-            op.kind == Kind::Execute
-                && statement.is_some_and(|s| matches!(s.effect, Effect::Commit | Effect::Rollback))
-        };
-        match ops.iter().position(ends) {
-            Some(at)
-                if ops[at..]
-                    .iter()
-                    .any(|op| op.shard.is_some_and(|s| s != held.shard)) =>
-            {
-                at + 1
-            }
-            _ => ops.len(),
-        }
-    }
-
     /// Answers a Sync that did not travel with other messages.
     async fn end_batch(&mut self, started: Instant) -> Result<(), End> {
         self.skipping = false;
@@ -439,13 +423,18 @@ impl Client {
             Some(prepared) => match prepared.routed.shape.statements.first() {
                 // What the portal did may be why it would not be answered here a second time.
                 Some(statement) if op.kind == Kind::DescribePortal && self.held.is_none() => {
-                    matches!(statement.effect, Effect::Deallocate(_))
+                    let begun = matches!(statement.effect, Effect::Begin { .. })
+                        && matches!(self.tx, Tx::Deferred(_));
+                    begun
+                        || matches!(statement.effect, Effect::Deallocate(_))
                         || self.is_local(statement, &prepared.sql, alone)
                 }
                 Some(statement) => self.is_local(statement, &prepared.sql, alone),
                 None => false,
             },
-            // Close, or a portal that SQL made: the server's, if there is one.
+            // Of a portal that SQL made only a server knows.
+            None if matches!(op.kind, Kind::DescribePortal | Kind::Execute) => false,
+            // Close: the server's, if there is one.
             None => self.held.is_none() && alone,
         }
     }
@@ -548,7 +537,9 @@ impl Client {
         let mut may_retry = fresh && sync && place.access == Access::Read;
         let (kept, answered) = (self.kept, self.batch.answered);
         loop {
-            if let Err(error) = self.acquire(place).await {
+            if !self.try_acquire(place)
+                && let Err(error) = self.acquire(place).await
+            {
                 self.refuse_batch(&error).await?;
                 return Ok(false);
             }
@@ -624,7 +615,7 @@ impl Client {
     async fn after(&mut self, ops: &[Op], progress: &Progress, started: Instant) -> bool {
         let lost_sync = self.note_answered();
         if progress.failed {
-            self.forget_stale(ops, progress);
+            self.forget_stale(ops.iter().filter_map(|op| op.statement.as_ref()), progress);
             // The server skips to the next Sync, and so does pgdrover.
             self.skipping = !progress.ready;
         } else {
@@ -645,12 +636,16 @@ impl Client {
 
     /// A change of the schema makes prepared statements useless ("cached plan must not change
     /// result type"): drivers then prepare them again, and must not be given the old ones.
-    fn forget_stale(&self, ops: &[Op], progress: &Progress) {
+    pub(super) fn forget_stale<'a>(
+        &self,
+        ran: impl IntoIterator<Item = &'a Arc<Prepared>>,
+        progress: &Progress,
+    ) {
         let error = progress.error.as_ref();
         if error.is_none_or(|e| e.code != SqlState::FEATURE_NOT_SUPPORTED) {
             return;
         }
-        for prepared in ops.iter().filter_map(|op| op.statement.as_ref()) {
+        for prepared in ran {
             if prepared.id != 0 {
                 self.served.statements.forget(prepared);
             }

@@ -126,6 +126,22 @@ impl Gucs {
         self.pending.push(Change::Reset(name.map(Into::into)));
     }
 
+    /// What a server must run behind a reset of one setting, or of all, so that it has the startup
+    /// packet's values rather than its own; until the transaction ends if `local`.
+    pub(super) fn after_reset(&self, name: Option<&str>, local: bool) -> Vec<String> {
+        let identity = ["role", "session_authorization"];
+        let concerned = self.startup.iter().filter(|(n, _)| match name {
+            Some(name) => &***n == name,
+            None => !identity.contains(&&***n),
+        });
+        concerned
+            .map(|(_, statement)| match statement.strip_suffix("false)") {
+                Some(start) if local => format!("{start}true)"),
+                _ => statement.to_string(),
+            })
+            .collect()
+    }
+
     /// The client ran SAVEPOINT, RELEASE or ROLLBACK TO: `text` is the statement.
     pub(super) fn transaction_control(&mut self, text: &str) {
         let words = words(text);

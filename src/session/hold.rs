@@ -21,16 +21,41 @@ impl Client {
     /// Leases a connection.
     pub(super) async fn checkout(&mut self, place: Where) -> Result<Held, ClientError> {
         self.refresh_cluster()?;
-        let Some(cluster) = &self.cluster else {
-            return Err(ClientError::error(SqlState::INTERNAL_ERROR, "no cluster"));
-        };
-        let checkout = Checkout {
-            cluster,
+        match self.pools() {
+            Some(checkout) => checkout.lease(place).await,
+            None => Err(ClientError::error(SqlState::INTERNAL_ERROR, "no cluster")),
+        }
+    }
+
+    fn pools(&self) -> Option<Checkout<'_>> {
+        Some(Checkout {
+            cluster: self.cluster.as_ref()?,
             cancel: &self.me.slot,
             reports: &self.service.reports,
             metrics: &self.served.metrics,
+        })
+    }
+
+    /// What nearly every statement outside a transaction needs, without a future to poll: a warm
+    /// connection of the right server, on which the session's settings are, or can be queued.
+    /// Where that is not to be had at once nothing has changed, and [`Client::acquire`] is asked.
+    pub(super) fn try_acquire(&mut self, place: Place) -> bool {
+        let plain = self.held.is_none() && !self.keeps() && !self.tx.in_block();
+        if !plain || self.refresh_cluster().is_err() {
+            return false;
+        }
+        let lease = |pools: Checkout<'_>| pools.try_lease(self.place_for(place));
+        let Some(mut held) = self.pools().and_then(lease) else {
+            return false;
         };
-        checkout.lease(place).await
+        let script = self.gucs.script();
+        if !self.served.queue_settings(held.lease.conn(), script) {
+            held.lease.release();
+            return false;
+        }
+        held.touched = place.touches;
+        self.held = Some(held);
+        true
     }
 
     /// Leases a connection for what may run on any shard: a shard that cannot be reached holds up
@@ -86,10 +111,11 @@ impl Client {
             self.move_away(place).await?;
         }
         if self.held.is_none() {
-            let held = match self.take_pin(place) {
+            let mut held = match self.take_pin(place) {
                 Some(held) => held,
                 None => self.lease_for(place).await?,
             };
+            held.lease.conn().tenant = self.me.pid;
             self.held = Some(held);
             if let Err(error) = self.prepare_connection().await {
                 self.discard_held(Closed::SetupFailed).await;
@@ -128,7 +154,8 @@ impl Client {
         }
     }
 
-    async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
+    /// The shard and the server's role for a statement that no connection is held for.
+    fn place_for(&self, place: Place) -> Where {
         // In an explicit transaction all goes to the primary, unless it said READ ONLY.
         let access = match (self.tx.in_block(), self.tx.read_only()) {
             _ if self.has_state() => Access::Write,
@@ -136,19 +163,27 @@ impl Client {
             (true, false) => Access::Write,
             (false, _) => place.access,
         };
-        let executes = place.executes;
-        let shard = match (place.shard, self.tx.in_block(), place.access) {
-            (Some(shard), ..) => shard,
-            // Catalogs are looked up on one shard, so that type OIDs stay the same.
-            (None, false, Access::Write) => ShardId(0),
-            (None, ..) => return self.checkout_any(access, executes).await,
-        };
-        self.checkout(Where {
+        let shard = place
+            .shard
+            .unwrap_or_else(|| match (self.tx.in_block(), place.access) {
+                // Catalogs are looked up on one shard, so that type OIDs stay the same.
+                (false, Access::Write) => ShardId(0),
+                _ => self.any_shard(),
+            });
+        Where {
             shard,
             access,
-            executes,
-        })
-        .await
+            executes: place.executes,
+        }
+    }
+
+    async fn lease_for(&mut self, place: Place) -> Result<Held, ClientError> {
+        let at = self.place_for(place);
+        // A write outside a transaction that no shard is known for has its shard all the same.
+        if place.shard.is_some() || !self.tx.in_block() && place.access == Access::Write {
+            return self.checkout(at).await;
+        }
+        self.checkout_any(at.access, at.executes).await
     }
 
     fn fits(&self, held: &Held, place: Place) -> bool {
@@ -240,16 +275,9 @@ impl Client {
             return Ok(());
         };
         let conn = held.lease.conn();
-        if conn.settings != script {
-            if self.served.is_proven(&script) {
-                let text = transition(&conn.settings, &script);
-                wire::query(&mut conn.port.output, &text);
-                conn.ledger.sent(Sent::Query, false);
-                conn.settings = script;
-            } else {
-                apply_settings(conn, &script).await?;
-                self.served.prove(&script);
-            }
+        if !self.served.queue_settings(conn, &script) {
+            apply_settings(conn, &script).await?;
+            self.served.prove(&script);
         }
         if let Tx::Deferred(prelude) = &self.tx {
             let script = prelude.script();
@@ -275,7 +303,9 @@ impl Client {
         self.unnamed_there = None;
         self.portals.clear();
         self.batch_open = false;
-        self.me.slot.disarm().await;
+        if !self.me.slot.try_disarm() {
+            self.me.slot.disarm().await;
+        }
         if let Some(reason) = self.retire.take() {
             held.lease.discard(reason);
         } else if self.keeps() {

@@ -39,7 +39,7 @@ pub use directory::{AUTH_QUERY, Directory};
 pub use entrance::{Entrance, Stranger};
 pub use gate::{Gate, User};
 pub use hba::{HbaRule, Origin, Peer};
-pub use pulse::keep_time;
+pub use pulse::{keep_time, wake_to_leave};
 pub use registry::Registry;
 pub use service::{Served, Service, serve};
 
@@ -84,6 +84,10 @@ pub struct Settings {
     /// A client that is silent for longer outside a transaction is disconnected; 0: never.
     #[serde(with = "humantime_serde")]
     pub client_idle_timeout: Duration,
+    /// How many prepared statements one client may have.
+    pub max_client_statements: usize,
+    /// About how much memory the prepared statements of a database's clients may take, in bytes.
+    pub max_statement_memory: usize,
     /// Longest message that is held whole, in bytes; a longer one is refused.
     pub max_message_size: usize,
     /// Whether clients may, must or cannot encrypt.
@@ -112,6 +116,8 @@ impl Default for Settings {
             query_timeout: Duration::ZERO,
             idle_transaction_timeout: Duration::ZERO,
             client_idle_timeout: Duration::ZERO,
+            max_client_statements: 100_000,
+            max_statement_memory: 256 << 20,
             max_message_size: 256 << 20,
             client_tls_mode: ClientTlsMode::Allow,
             client_tls_cert_file: String::new(),

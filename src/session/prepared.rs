@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::StatementId;
+use crate::error::{ClientError, SqlState};
 use crate::plan::Effect;
 use crate::router::{Params, Routed, Router, SetConfig, set_configs};
 
@@ -40,6 +41,28 @@ struct State {
     known: HashMap<Key, Weak<Prepared>, foldhash::fast::RandomState>,
     next: StatementId,
     purge_at: usize,
+    /// About how much memory all of `known` takes.
+    bytes: usize,
+}
+
+/// About how much memory a statement takes: its text is kept twice, and its plan's places.
+fn cost((sql, types, naming): &Key) -> usize {
+    1024 + 2 * sql.len() + 4 * types.len() + 2 * naming.len()
+}
+
+impl State {
+    /// Forgets the statements that no client has any more.
+    fn purge(&mut self) {
+        let bytes = &mut self.bytes;
+        self.known.retain(|key, statement| {
+            let used = statement.strong_count() > 0;
+            if !used {
+                *bytes -= cost(key);
+            }
+            used
+        });
+        self.purge_at = 1024.max(self.known.len() * 2);
+    }
 }
 
 /// The statements that any client of a database has prepared by name: the same text and types are
@@ -50,23 +73,31 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// The statement of this text and these types, whose names mean what `naming` says.
+    /// The statement of this text and these types, whose names mean what `naming` says. An error
+    /// if all statements together would take more than `limit` bytes.
     pub fn intern(
         &self,
         router: &Router,
         sql: &[u8],
         types: Vec<u32>,
         naming: &str,
-    ) -> Arc<Prepared> {
+        limit: usize,
+    ) -> Result<Arc<Prepared>, ClientError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (Box::from(sql), types, Box::from(naming));
         if let Some(known) = state.known.get(&key).and_then(Weak::upgrade) {
-            return known;
+            return Ok(known);
         }
-        if state.known.len() >= state.purge_at {
-            state.known.retain(|_, s| s.strong_count() > 0);
-            state.purge_at = 1024.max(state.known.len() * 2);
+        let cost = cost(&key);
+        if state.known.len() >= state.purge_at || state.bytes + cost > limit {
+            state.purge();
         }
+        if state.bytes + cost > limit {
+            let message = "the prepared statements of all clients take too much memory";
+            let error = ClientError::error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message);
+            return Err(error.hint("Close statements, or raise session.max_statement_memory."));
+        }
+        state.bytes += cost;
         // A text that is prepared again after it was forgotten gets a new number: the old one may
         // still exist on some server under a plan that a change of the schema made stale.
         state.next += 1;
@@ -74,8 +105,12 @@ impl Statements {
             naming: naming.into(),
             ..unnamed(router, sql, key.1.clone(), state.next)
         });
+        // The same text may have stood there for clients that are gone.
+        if let Some((key, _)) = state.known.remove_entry(&key) {
+            state.bytes -= self::cost(&key);
+        }
         state.known.insert(key, Arc::downgrade(&prepared));
-        prepared
+        Ok(prepared)
     }
 
     /// The statement's plan is stale: who prepares the text again gets another statement, though
@@ -91,6 +126,7 @@ impl Statements {
             && known.upgrade().is_none_or(|known| known.id == stale.id)
         {
             state.known.remove(&key);
+            state.bytes -= cost(&key);
         }
     }
 }

@@ -132,6 +132,11 @@ impl Pulse {
 
     fn strike(&self, word: u64) {
         self.due.store(word, Ordering::Release);
+        self.wake();
+    }
+
+    /// Wakes the session's task.
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
         }
@@ -238,6 +243,15 @@ pub async fn keep_time(service: Arc<Service>) {
             });
         }
     }
+}
+
+/// Wakes the sessions once pgdrover stops. They wait for their clients without a place in a list
+/// of those to be told, which would cost each statement its entry and its removal.
+pub async fn wake_to_leave(service: Arc<Service>) {
+    let mut draining = service.draining.clone();
+    // An error says that the daemon is gone altogether: that is an end too.
+    let _ = draining.wait_for(|d| *d).await;
+    service.registry.wake_all();
 }
 
 #[cfg(test)]

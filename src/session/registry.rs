@@ -84,6 +84,13 @@ impl Registry {
         overdue.collect()
     }
 
+    /// Wakes every session, so that one at rest sees that pgdrover stops.
+    pub(super) fn wake_all(&self) {
+        for entry in self.lock().values() {
+            entry.pulse.wake();
+        }
+    }
+
     /// Cancels what the session with this key runs; a wrong key changes nothing.
     pub async fn cancel(&self, pid: i32, secret: i32, tls: &Tls) {
         let slot = {

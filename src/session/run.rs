@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use super::client::{Client, End};
 use super::gucs::{Changed, UNKNOWN};
+use super::hold::run_aside;
 use super::prepared::Prepared;
 use super::pulse::Phase;
 use super::spelling;
@@ -158,16 +159,22 @@ impl Client {
                 self.end_settings(false);
             }
             Effect::Set {
-                name, local: true, ..
+                name,
+                local: true,
+                value,
             } => {
                 self.gucs.set_local(name, text);
                 self.repeat(text);
+                if value.is_none() {
+                    self.restart_value(Some(name), true);
+                }
             }
             Effect::Set {
                 name, value: None, ..
             } => {
                 self.gucs.reset(Some(name));
                 self.repeat(text);
+                self.restart_value(Some(name), false);
             }
             Effect::Set { name, .. } => {
                 self.gucs.set(name, text);
@@ -177,6 +184,7 @@ impl Client {
             Effect::Reset(name) => {
                 self.gucs.reset(name.as_deref());
                 self.repeat(text);
+                self.restart_value(name.as_deref(), false);
             }
             Effect::TransactionControl => {
                 self.gucs.transaction_control(text);
@@ -235,6 +243,18 @@ impl Client {
         }
     }
 
+    /// Within a block a setting went back to the server's default: the startup packet's value is
+    /// the client's. (Outside, the next server connection is brought to it anyway.)
+    fn restart_value(&mut self, name: Option<&str>, local: bool) {
+        if !self.tx.in_block() && self.begun.is_none() {
+            return;
+        }
+        for statement in self.gucs.after_reset(name, local) {
+            self.repeat(&statement);
+            self.behind.push(statement);
+        }
+    }
+
     /// A transaction ended. AND CHAIN begins the next one as it was begun itself, without what
     /// was set in it.
     fn end_prelude(&mut self, text: &str) {
@@ -254,7 +274,12 @@ impl Client {
         let status = held.lease.conn().status;
         let begun = self.begun.take();
         self.tx.ready(status, begun);
+        let behind = std::mem::take(&mut self.behind);
         if status != b'I' {
+            if status == b'T' && !behind.is_empty() {
+                // A connection that is lost by it is found to be by the next statement.
+                let _ = run_aside(held.lease.conn(), &behind.join(";\n")).await;
+            }
             return;
         }
         held.lease.pool().metrics().transaction();

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-use super::Settings;
 use super::attempts::Attempts;
 use super::auth::Failed;
 use super::client::{Client, Identity};
@@ -17,7 +16,8 @@ use super::login::login;
 use super::prepared::Statements;
 use super::registry::Registry;
 use super::startup::{Hello, Startup, negotiate};
-use crate::backend::Pools;
+use super::{Settings, gucs};
+use crate::backend::{Conn, Pools, Sent};
 use crate::error::{ClientError, SqlState};
 use crate::router::Router;
 use crate::telemetry::metrics::{ClientMetrics, RouteMetrics};
@@ -67,7 +67,7 @@ impl Served {
 
     /// Whether a settings script has worked on a server before, so that a statement may follow it
     /// without waiting.
-    pub(super) fn is_proven(&self, script: &Arc<str>) -> bool {
+    fn is_proven(&self, script: &Arc<str>) -> bool {
         script.is_empty()
             || self
                 .proven
@@ -82,6 +82,22 @@ impl Served {
             proven.clear();
         }
         proven.insert(script.clone());
+    }
+
+    /// Sees to it that what is queued next for the connection runs with these settings: they are
+    /// there, or are queued before it. Returns false, and does nothing, if they might fail.
+    pub(super) fn queue_settings(&self, conn: &mut Conn, script: &Arc<str>) -> bool {
+        if conn.settings == *script {
+            return true;
+        }
+        if !self.is_proven(script) {
+            return false;
+        }
+        let text = gucs::transition(&conn.settings, script);
+        wire::query(&mut conn.port.output, &text);
+        conn.ledger.sent(Sent::Query, false);
+        conn.settings = script.clone();
+        true
     }
 
     /// The parameters that a server reported to a session of this user with these settings, if one
@@ -163,6 +179,8 @@ pub async fn serve(service: Arc<Service>, stream: Stream, peer: Peer, stranger: 
             None => refuse(hello.port, peer, &too_many()).await,
         },
         CameIn::Cancel { pid, secret } => {
+            // However many they are, they keep no client out.
+            drop(stranger);
             let tls = service.pools.tls();
             service.registry.cancel(pid, secret, tls).await;
         }

@@ -180,7 +180,9 @@ impl Client {
         let in_block = self.tx.in_block();
         let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
         loop {
-            if let Err(error) = self.acquire(place).await {
+            if !self.try_acquire(place)
+                && let Err(error) = self.acquire(place).await
+            {
                 return self.refuse_query(header, &error).await;
             }
             if let Some((statement, _)) = &executes
@@ -224,6 +226,9 @@ impl Client {
                 Ok(()) => {
                     let seconds = started.elapsed().as_secs_f64();
                     self.note_query(sql, routed, &progress, seconds);
+                    if let Some((statement, _)) = &executes {
+                        self.forget_stale([statement], &progress);
+                    }
                     self.batch_open = false;
                     self.boundary(&progress).await;
                     Ok(())

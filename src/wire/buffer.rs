@@ -22,6 +22,14 @@ impl Buffer {
         &self.data[self.start..self.end]
     }
 
+    /// Writes over bytes in the queue, as many as are there.
+    pub fn overwrite(&mut self, at: usize, with: &[u8]) {
+        let queued = &mut self.data[self.start..self.end];
+        for (byte, new) in queued.iter_mut().skip(at).zip(with) {
+            *byte = *new;
+        }
+    }
+
     /// How many bytes are in the queue.
     pub fn len(&self) -> usize {
         self.end - self.start

@@ -49,7 +49,7 @@ pub fn frame_at(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
 
 /// Splits a zero-terminated string off the front of `bytes`.
 pub fn cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|b| *b == 0)?;
+    let end = memchr::memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 

@@ -6,6 +6,8 @@
 #![allow(clippy::too_many_lines)]
 
 mod backend_fake;
+mod backend_login;
+mod backend_pool;
 mod backend_tls;
 mod config;
 mod daemon_reload;
@@ -28,6 +30,7 @@ mod session_pins;
 mod session_pool;
 mod session_random;
 mod session_same;
+mod session_settings;
 mod session_shards;
 mod session_startup;
 mod session_state;

@@ -84,6 +84,23 @@ async fn a_misspelt_begin_or_commit_fails_at_once() {
     assert_eq!(client.error("SELECT 1").await, aborted());
 }
 
+/// The portal of a BEGIN that no server has is described all the same.
+#[tokio::test]
+async fn the_portal_of_a_deferred_begin_is_described() {
+    let (_dbs, pgdrover) = three_shards().await;
+    let mut client = pgdrover.raw().await;
+    let batch = [
+        say::extended("START TRANSACTION READ ONLY", &[]),
+        say::describe_portal(""),
+        say::parse("", "SELECT 1"),
+        say::sync(),
+    ];
+    client.send(batch.concat()).await;
+    let frames = client.ready().await;
+    let tags: String = frames.iter().map(|f| f.tag as char).collect();
+    assert_eq!(tags, "12nCn1Z", "{frames:?}");
+}
+
 /// A batch that pgdrover refuses is rolled back whole, the settings in it too.
 #[tokio::test]
 async fn a_refused_batch_takes_its_settings_along() {

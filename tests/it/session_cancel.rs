@@ -156,3 +156,55 @@ async fn a_late_cancel_hits_nobody_else() {
     }
     assert!(hits > 0, "no cancel came in time: this test shows nothing");
 }
+
+/// A thousand cancel requests, right ones and wrong ones: each pool goes on, each statement that is
+/// nobody's target ends, and the server sees few of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flood_of_cancels_blocks_nobody() {
+    let db = TestDb::new("").await;
+    let setup = Setup::solo(&db)
+        .listener("max_client_conn = 20")
+        .with("[pool]\ndefault_pool_size = 2");
+    let pgdrover = setup.start().await;
+    let (mut target, mut other) = (pgdrover.raw().await, pgdrover.raw().await);
+    let idle = pgdrover.raw().await;
+    target
+        .send(say::query("SELECT pg_sleep(30), 'flood'"))
+        .await;
+    running(&db, "flood").await;
+    let (pid, secret) = target.key;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let flood = async |first: i32| {
+        for n in (first..1000).step_by(40) {
+            let key = match n % 4 {
+                0 => (pid, secret ^ (n + 1)),
+                1 => (pid ^ (n + 1), secret),
+                2 => idle.key,
+                _ if n > 500 => (pid, secret),
+                _ => (n, n),
+            };
+            cancel(&pgdrover, key).await;
+        }
+    };
+    let floods = async {
+        futures_util::future::join_all((0..40).map(flood)).await;
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let bystander = async {
+        let mut answers = 0;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let answer = tokio::time::timeout(Duration::from_secs(5), other.value("SELECT 1"));
+            assert_eq!(answer.await.expect("an answer in the flood"), "1");
+            answers += 1;
+        }
+        answers
+    };
+    let ((), answers) = tokio::join!(floods, bystander);
+    assert!(answers > 2, "{answers}");
+    let frames = target.ready().await;
+    let error = frames.iter().find(|f| f.tag == b'E').unwrap();
+    assert_eq!(error.field(b'C'), "57014");
+    assert_eq!(target.value("SELECT 'on'").await, "on");
+    assert_eq!(pgdrover.raw().await.value("SELECT 'new'").await, "new");
+    assert!(db.connections(&db.superuser().await).await <= 2);
+}

@@ -232,6 +232,17 @@ async fn a_pinned_session_keeps_its_connection_and_hears_at_rest() {
     let heard = listener.frame().await.unwrap();
     assert_eq!(heard.tag, b'A');
     assert!(String::from_utf8_lossy(&heard.body).contains("hello"));
+    assert!(!heard.body.starts_with(&listener.key.0.to_be_bytes()));
+    // It knows its own by the number that it was given at login.
+    listener
+        .send(say::query("BEGIN; NOTIFY news, 'mine'; COMMIT"))
+        .await;
+    let mut frames = listener.until(b"A").await;
+    let own = frames.pop().unwrap();
+    assert!(own.body.starts_with(&listener.key.0.to_be_bytes()));
+    if frames.iter().all(|f| f.tag != b'Z') {
+        listener.ready().await;
+    }
     for _ in 0..3 {
         assert_eq!(server_pid(&mut listener).await, pid);
         assert_ne!(server_pid(&mut other).await, pid);
@@ -286,4 +297,77 @@ async fn session_pooling_keeps_one_connection_until_the_client_leaves() {
     assert_eq!(server_pid(&mut c).await, pa);
     assert_ne!(c.value("SHOW work_mem").await, "1MB");
     assert_eq!(c.value("SHOW geqo").await, "on");
+}
+
+#[tokio::test]
+async fn what_stays_on_a_connection_binds_the_session_however_it_is_spelt() {
+    let db = TestDb::new("").await;
+    let pgdrover = Setup::solo(&db).start().await;
+    for sql in [
+        "CREATE TYPE pg_temp.mood AS ENUM ('sad')",
+        "SELECT 1 AS a INTO pg_temp.t",
+        "EXPLAIN ANALYZE SELECT pg_advisory_lock(1)",
+        "COPY (SELECT pg_advisory_lock(2)) TO STDOUT",
+    ] {
+        let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+        a.query(sql).await;
+        assert_ne!(server_pid(&mut a).await, server_pid(&mut b).await, "{sql}");
+    }
+}
+
+/// Names and texts are bounded; what is refused costs nobody a statement that is there.
+#[tokio::test]
+async fn prepared_statements_are_bounded() {
+    let db = TestDb::new("").await;
+    let limits = "[session]\nmax_client_statements = 5\nmax_statement_memory = 12000";
+    let pgdrover = Setup::solo(&db).with(limits).start().await;
+    let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
+    let parse = async |client: &mut Raw, name: &str, sql: &str| {
+        client
+            .send([say::parse(name, sql), say::sync()].concat())
+            .await;
+        let frames = client.ready().await;
+        let error = frames.iter().find(|f| f.tag == b'E');
+        error.map(|f| f.field(b'C')).unwrap_or_default()
+    };
+    for n in 0..5 {
+        assert_eq!(
+            parse(&mut a, &format!("s{n}"), &format!("SELECT {n}")).await,
+            ""
+        );
+    }
+    assert_eq!(parse(&mut a, "s5", "SELECT 5").await, "53400");
+    assert_eq!(a.error("PREPARE s6 AS SELECT 6").await.0, "53400");
+    // A shared text costs nothing, a long one too much.
+    assert_eq!(parse(&mut b, "same", "SELECT 4").await, "");
+    let long = format!("SELECT '{}'", "x".repeat(4000));
+    assert_eq!(parse(&mut b, "long", &long).await, "53400");
+    assert_eq!(b.error(&format!("PREPARE long AS {long}")).await.0, "53400");
+    for (client, name, value) in [(&mut a, "s3", "3"), (&mut b, "same", "4")] {
+        let run = [say::bind("", name, &[]), say::execute("", 0), say::sync()];
+        client.send(run.concat()).await;
+        let frames = client.ready().await;
+        assert_eq!(frames[1].values()[0].as_deref(), Some(value));
+    }
+    a.query("DEALLOCATE ALL").await;
+    assert_eq!(parse(&mut b, "long", &long).await, "");
+    assert_eq!(parse(&mut a, "s5", "SELECT 5").await, "");
+}
+
+/// A statement that SQL prepared can be prepared again after a change of the schema.
+#[tokio::test]
+async fn a_stale_statement_of_sql_can_be_prepared_again() {
+    let (db, pgdrover) = one_connection("CREATE TABLE t (a int); INSERT INTO t VALUES (7)").await;
+    let mut client = pgdrover.raw().await;
+    client.query("PREPARE q AS SELECT * FROM t").await;
+    assert_eq!(client.value("EXECUTE q").await, "7");
+    let owner = db.owner().await;
+    owner
+        .batch_execute("ALTER TABLE t ALTER a TYPE text")
+        .await
+        .unwrap();
+    assert_eq!(client.error("EXECUTE q").await.0, "0A000");
+    client.query("DEALLOCATE q").await;
+    client.query("PREPARE q AS SELECT * FROM t").await;
+    assert_eq!(client.value("EXECUTE q").await, "7");
 }

@@ -189,6 +189,25 @@ pub(crate) async fn over(cluster: &Cluster, extra: &str) -> Running {
     }
 }
 
+/// The sum of the samples of a metric of a database whose labels contain `labels`.
+pub(crate) fn metric(database: &str, name: &str, labels: &str) -> i64 {
+    let text = pgdrover::telemetry::metrics::install().render();
+    let database = format!("database=\"{database}\"");
+    let samples = text.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (found, shown) = series.split_once('{')?;
+        let ours = found == name && shown.contains(&database) && shown.contains(labels);
+        ours.then(|| value.parse::<f64>().unwrap() as i64)
+    });
+    samples.sum()
+}
+
+/// How many server connections of a database were closed for this reason.
+pub(crate) fn closed(database: &str, reason: Closed) -> i64 {
+    let label = format!("reason=\"{}\"", reason.as_str());
+    metric(database, "pgdrover_server_connections_closed_total", &label)
+}
+
 /// A running pgdrover; it ends with the test's runtime.
 pub(crate) struct Running {
     /// Where it accepts clients.
@@ -218,21 +237,12 @@ impl Running {
 
     /// The sum of the samples of a metric of this database whose labels contain `labels`.
     pub(crate) fn metric(&self, name: &str, labels: &str) -> i64 {
-        let text = pgdrover::telemetry::metrics::install().render();
-        let database = format!("database=\"{}\"", self.database);
-        let samples = text.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (found, shown) = series.split_once('{')?;
-            let ours = found == name && shown.contains(&database) && shown.contains(labels);
-            ours.then(|| value.parse::<f64>().unwrap() as i64)
-        });
-        samples.sum()
+        metric(&self.database, name, labels)
     }
 
     /// How many server connections were closed for this reason.
     pub(crate) fn closed(&self, reason: Closed) -> i64 {
-        let label = format!("reason=\"{}\"", reason.as_str());
-        self.metric("pgdrover_server_connections_closed_total", &label)
+        closed(&self.database, reason)
     }
 
     /// A connection on which nothing was said yet.
