@@ -499,3 +499,6 @@ fn fatal(body: &[u8]) -> Option<Failure> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod fuzz;
