@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -39,8 +40,8 @@ struct Rows {
 }
 
 /// A client that knows what it asked.
-struct Tortured<'a> {
-    pgdrover: &'a Running,
+struct Tortured {
+    pgdrover: Arc<Running>,
     raw: Raw,
     rng: StdRng,
     who: usize,
@@ -63,7 +64,7 @@ async fn login(pgdrover: &Running, who: usize) -> Raw {
     raw
 }
 
-impl Tortured<'_> {
+impl Tortured {
     fn id(&self) -> String {
         format!("{}/{}", self.who, self.turn)
     }
@@ -177,7 +178,9 @@ impl Tortured<'_> {
             }
         }
         self.rows.resets += 1;
-        self.raw = login(self.pgdrover, self.who).await;
+        // Before it asks for anything else: it may hold one of the few connections.
+        self.raw = Raw::new(tokio::io::empty());
+        self.raw = login(&self.pgdrover, self.who).await;
     }
 
     /// Sends a beginning.
@@ -195,9 +198,9 @@ fn many(id: &str, rows: usize, length: usize) -> String {
     format!("SELECT '{id}', repeat('x', {length}) FROM generate_series(1, {rows})")
 }
 
-async fn torture(pgdrover: &Running, seed: u64, who: usize, end: Instant) -> Rows {
+async fn torture(pgdrover: Arc<Running>, seed: u64, who: usize, end: Instant) -> Rows {
     let mut client = Tortured {
-        raw: login(pgdrover, who).await,
+        raw: login(&pgdrover, who).await,
         pgdrover,
         rng: StdRng::seed_from_u64(seed.wrapping_add(who as u64)),
         who,
@@ -231,9 +234,12 @@ async fn clients_that_reset_their_connections_harm_nobody() {
         .listener("max_client_conn = 3000")
         .start()
         .await;
+    let pgdrover = Arc::new(pgdrover);
     let watcher = db.superuser().await;
     let end = Instant::now() + Duration::from_secs(lasts);
-    let all = join_all((0..clients).map(|who| torture(&pgdrover, seed, who, end))).await;
+    let task = |who| tokio::spawn(torture(pgdrover.clone(), seed, who, end));
+    let all = join_all((0..clients).map(task)).await;
+    let all: Vec<Rows> = all.into_iter().map(|rows| rows.unwrap()).collect();
 
     let (answers, resets) = all.iter().fold((0, 0), |(answers, resets), rows| {
         (answers + rows.answers, resets + rows.resets)
