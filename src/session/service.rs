@@ -156,14 +156,35 @@ pub async fn serve(
     peer: Peer,
     permit: Option<OwnedSemaphorePermit>,
 ) {
+    // In a box of its own: the memory that a login takes is not kept for the session's life.
+    let admitted = Box::pin(admit(service, stream, peer, permit));
+    if let Some((client, _permit)) = admitted.await {
+        client.run().await;
+    }
+}
+
+/// The way in: the startup packet, and for a session the login. A client that may not stay has been
+/// told so.
+async fn admit(
+    service: Arc<Service>,
+    stream: Stream,
+    peer: Peer,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Option<(Client, Option<OwnedSemaphorePermit>)> {
     let gate = service.gate();
     let limit = gate.settings.client_login_timeout;
     let deadline = tokio::time::Instant::now() + limit;
     let startup = negotiate(stream, gate.tls.as_ref(), gate.settings.client_tls_mode);
     let startup = match tokio::time::timeout_at(deadline, startup).await {
         Ok(Ok(startup)) => startup,
-        Ok(Err(error)) => return debug!(%peer, %error, "connection ended before a startup packet"),
-        Err(_) => return info!(%peer, ?limit, "no startup packet in time"),
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "connection ended before a startup packet");
+            return None;
+        }
+        Err(_) => {
+            info!(%peer, ?limit, "no startup packet in time");
+            return None;
+        }
     };
     match startup {
         Startup::Cancel { pid, secret } => {
@@ -199,13 +220,14 @@ pub async fn serve(
             match outcome {
                 Ok(identity) => {
                     let peer = peer.to_string();
-                    Client::new(service, *hello, identity, peer).run().await;
+                    return Some((Client::new(service, *hello, identity, peer), permit));
                 }
                 Err(Failed::Refused(error)) => refuse(hello.port, peer, &error).await,
                 Err(Failed::Lost(error)) => debug!(%peer, %error, "connection lost during login"),
             }
         }
     }
+    None
 }
 
 async fn refuse(mut port: Port, peer: Peer, error: &ClientError) {
