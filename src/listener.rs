@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::session::{Peer, Service, serve};
+use crate::session::{Entrance, Peer, Service, serve};
 use crate::wire::Stream;
 
 /// `[listener]`: where clients connect.
@@ -46,7 +46,7 @@ impl Default for Settings {
 pub struct Listener {
     tcp: Vec<TcpListener>,
     unix: Option<UnixSocket>,
-    permits: Arc<Semaphore>,
+    entrance: Arc<Entrance>,
 }
 
 /// A Unix socket that is removed when it is closed.
@@ -92,7 +92,7 @@ pub async fn bind(settings: &Settings) -> io::Result<Listener> {
     Ok(Listener {
         tcp,
         unix,
-        permits: Arc::new(Semaphore::new(settings.max_client_conn)),
+        entrance: Arc::new(Entrance::new(settings.max_client_conn)),
     })
 }
 
@@ -136,7 +136,7 @@ impl Listener {
             let door = Door {
                 service: service.clone(),
                 sessions: sessions.clone(),
-                permits: self.permits.clone(),
+                entrance: self.entrance.clone(),
             };
             accept.spawn(door.accept_tcp(listener, draining.clone()));
         }
@@ -144,7 +144,7 @@ impl Listener {
             let door = Door {
                 service,
                 sessions,
-                permits: self.permits,
+                entrance: self.entrance,
             };
             accept.spawn(door.accept_unix(unix, draining.clone()));
         }
@@ -158,7 +158,7 @@ impl Listener {
 struct Door {
     service: Arc<Service>,
     sessions: TaskTracker,
-    permits: Arc<Semaphore>,
+    entrance: Arc<Entrance>,
 }
 
 impl Door {
@@ -195,11 +195,9 @@ impl Door {
     /// up. One client too many is accepted all the same, to be told so, and because it may be a
     /// cancel request.
     fn enter(&self, stream: Stream, peer: Peer) {
-        let permit: Option<OwnedSemaphorePermit> = self.permits.clone().try_acquire_owned().ok();
+        let stranger = self.entrance.enter();
         let service = self.service.clone();
-        self.sessions.spawn(async move {
-            serve(service, stream, peer, permit).await;
-        });
+        self.sessions.spawn(serve(service, stream, peer, stranger));
     }
 }
 

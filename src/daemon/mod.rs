@@ -24,7 +24,7 @@ use crate::control::{self, ProbeTls};
 use crate::http::{self, Readiness};
 use crate::listener;
 use crate::router::Router;
-use crate::session::{Registry, Served, Service, keep_time, wake_to_leave};
+use crate::session::{Attempts, Registry, Served, Service, keep_time, wake_to_leave};
 use crate::telemetry::metrics;
 use crate::topology::{Publisher, Topology};
 use crate::wire;
@@ -65,6 +65,7 @@ impl Daemon {
             topology: publisher.subscribe(),
             pools,
             registry: Arc::new(Registry::default()),
+            attempts: Attempts::default(),
             reports,
             process_secret: rand::random(),
             draining: drained.clone(),

@@ -1,5 +1,7 @@
 //! From a startup packet to an authenticated user of a database that exists.
 
+use std::time::Instant;
+
 use super::auth::{self, Demand, Failed, authenticate};
 use super::client::Identity;
 use super::gate::Gate;
@@ -30,6 +32,10 @@ pub(super) async fn login(
         encrypted,
     };
     let method = gate.method(&who).map_err(Failed::Refused)?;
+    let attempts = &service.attempts;
+    attempts
+        .may_try(&gate.settings, peer, &hello.user, Instant::now())
+        .map_err(Failed::Refused)?;
     let found = gate
         .find(service, &hello.user, &hello.database)
         .await
@@ -46,7 +52,13 @@ pub(super) async fn login(
         common_name: common_name.as_deref(),
     };
     let proven = authenticate(&mut hello.port, &demand).await;
-    let keys = proven.inspect_err(|_| found.failed(&hello.user))?;
+    let keys = proven.inspect_err(|error| {
+        found.failed(&hello.user);
+        // Who left may have gone to ask for the password, as psql does.
+        if matches!(error, Failed::Refused(_)) {
+            attempts.failed(&gate.settings, peer, &hello.user, Instant::now());
+        }
+    })?;
     let Some(user) = user else {
         // Only `trust` and `cert` come here.
         return Err(Failed::Refused(

@@ -4,10 +4,12 @@
 //! hands them to `simple` or `extended` (which collects a `batch`), which ask the router where they go and have `run` send
 //! them. `state` says where the transaction stands, `gucs` what settings follow the client.
 
+mod attempts;
 mod auth;
 mod batch;
 mod client;
 mod directory;
+mod entrance;
 mod execute;
 mod extended;
 mod gate;
@@ -31,8 +33,10 @@ mod startup;
 mod state;
 mod words;
 
+pub use attempts::Attempts;
 pub use auth::Secret;
 pub use directory::{AUTH_QUERY, Directory};
+pub use entrance::{Entrance, Stranger};
 pub use gate::{Gate, User};
 pub use hba::{HbaRule, Origin, Peer};
 pub use pulse::{keep_time, wake_to_leave};
@@ -59,6 +63,11 @@ pub struct Settings {
     /// How long an answer is remembered.
     #[serde(with = "humantime_serde")]
     pub auth_query_cache_time: Duration,
+    /// After so many failed logins of a user from an address it has to wait; 0: never.
+    pub max_login_failures: u32,
+    /// Failures are forgotten after so long, which is also the longest wait.
+    #[serde(with = "humantime_serde")]
+    pub login_failure_window: Duration,
     /// A client must have logged in by then.
     #[serde(with = "humantime_serde")]
     pub client_login_timeout: Duration,
@@ -99,6 +108,8 @@ impl Default for Settings {
             auth_query: AUTH_QUERY.into(),
             auth_dbname: String::new(),
             auth_query_cache_time: Duration::from_secs(60),
+            max_login_failures: 20,
+            login_failure_window: Duration::from_secs(60),
             client_login_timeout: Duration::from_secs(60),
             max_user_client_connections: 0,
             max_db_client_connections: 0,

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tracing::{debug, info};
 
+use super::attempts::Attempts;
 use super::auth::Failed;
-use super::client::Client;
+use super::client::{Client, Identity};
+use super::entrance::Stranger;
 use super::gate::Gate;
 use super::hba::Peer;
 use super::login::login;
 use super::prepared::Statements;
 use super::registry::Registry;
-use super::startup::{Startup, negotiate};
+use super::startup::{Hello, Startup, negotiate};
 use super::{Settings, gucs};
 use crate::backend::{Conn, Pools, Sent};
 use crate::error::{ClientError, SqlState};
@@ -41,6 +43,9 @@ pub struct Served {
 
 /// What a server reported about itself and the session, as (name, value).
 pub(super) type Parameters = Arc<[(String, String)]>;
+
+/// How long a client that is refused may take to listen.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many different startup settings are remembered for each database.
 const MAX_WELCOMES: usize = 256;
@@ -125,6 +130,8 @@ pub struct Service {
     pub pools: Arc<Pools>,
     /// The live sessions.
     pub registry: Arc<Registry>,
+    /// Failed logins of late.
+    pub attempts: Attempts,
     /// Where failures of servers are reported.
     pub reports: FailureReporter,
     /// What makes the salt of a user who does not exist steady, and unlike another process's.
@@ -148,90 +155,110 @@ impl Service {
     }
 }
 
-/// Serves one connection from its first byte to its last. There is no `permit` when as many
-/// clients are connected as may be: the client is told, but a cancel request is still carried out.
-pub async fn serve(
-    service: Arc<Service>,
-    stream: Stream,
-    peer: Peer,
-    permit: Option<OwnedSemaphorePermit>,
-) {
-    // In a box of its own: the memory that a login takes is not kept for the session's life.
-    let admitted = Box::pin(admit(service, stream, peer, permit));
-    if let Some((client, _permit)) = admitted.await {
-        client.run().await;
+/// Serves one connection from its first byte to its last. When as many clients are connected as may
+/// be, one more is told so, but a cancel request is still carried out.
+pub async fn serve(service: Arc<Service>, stream: Stream, peer: Peer, stranger: Stranger) {
+    let gate = service.gate();
+    // Boxed, so that a session does not hold for life what its login took.
+    let login = Box::pin(come_in(&service, &gate, stream, peer, &stranger));
+    let came_in = tokio::select! {
+        biased;
+        came_in = login => came_in,
+        () = stranger.sent_away() => {
+            return info!(%peer, "closing: too many connections that have not logged in");
+        }
+    };
+    // Nor the users and rules that held then.
+    drop(gate);
+    match came_in {
+        CameIn::Client(hello, identity) => match stranger.becomes_client() {
+            Some(_place) => {
+                let peer = peer.to_string();
+                Client::new(service, *hello, identity, peer).run().await;
+            }
+            None => refuse(hello.port, peer, &too_many()).await,
+        },
+        CameIn::Cancel { pid, secret } => {
+            // However many they are, they keep no client out.
+            drop(stranger);
+            let tls = service.pools.tls();
+            service.registry.cancel(pid, secret, tls).await;
+        }
+        CameIn::Nobody => {}
     }
 }
 
-/// The way in: the startup packet, and for a session the login. A client that may not stay has been
-/// told so.
-async fn admit(
-    service: Arc<Service>,
+/// What became of a connection.
+enum CameIn {
+    /// A client has logged in.
+    Client(Box<Hello>, Identity),
+    /// It wants to cancel what the session with this key runs.
+    Cancel { pid: i32, secret: i32 },
+    /// It was told why not, or is gone.
+    Nobody,
+}
+
+/// From the first byte to a client that has logged in, within `client_login_timeout`.
+async fn come_in(
+    service: &Service,
+    gate: &Gate,
     stream: Stream,
     peer: Peer,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Option<(Client, Option<OwnedSemaphorePermit>)> {
-    let gate = service.gate();
+    stranger: &Stranger,
+) -> CameIn {
     let limit = gate.settings.client_login_timeout;
     let deadline = tokio::time::Instant::now() + limit;
     let startup = negotiate(stream, gate.tls.as_ref(), gate.settings.client_tls_mode);
-    let startup = match tokio::time::timeout_at(deadline, startup).await {
-        Ok(Ok(startup)) => startup,
+    let (mut hello, refusal) = match tokio::time::timeout_at(deadline, startup).await {
+        Ok(Ok(Startup::Cancel { pid, secret })) => return CameIn::Cancel { pid, secret },
+        Ok(Ok(Startup::Refused(port, error))) => {
+            refuse(*port, peer, &error).await;
+            return CameIn::Nobody;
+        }
+        Ok(Ok(Startup::Session(hello))) => {
+            let full = !stranger.may_enter();
+            (hello, full.then(|| Failed::Refused(too_many())))
+        }
         Ok(Err(error)) => {
             debug!(%peer, %error, "connection ended before a startup packet");
-            return None;
+            return CameIn::Nobody;
         }
         Err(_) => {
             info!(%peer, ?limit, "no startup packet in time");
-            return None;
+            return CameIn::Nobody;
         }
     };
-    match startup {
-        Startup::Cancel { pid, secret } => {
-            // However many they are, they keep no client out.
-            drop(permit);
-            service
-                .registry
-                .cancel(pid, secret, service.pools.tls())
-                .await;
-        }
-        Startup::Refused(port, error) => refuse(*port, peer, &error).await,
-        Startup::Session(hello) if permit.is_none() => {
-            let error = ClientError::fatal(
-                SqlState::TOO_MANY_CONNECTIONS,
-                "too many clients are connected to pgdrover",
-            );
-            refuse(
-                hello.port,
-                peer,
-                &error.hint("Raise listener.max_client_conn."),
-            )
-            .await;
-        }
-        Startup::Session(mut hello) => {
-            let login = tokio::time::timeout_at(deadline, login(&service, &gate, peer, &mut hello));
-            let outcome = login.await.unwrap_or_else(|_| {
+    let outcome = match refusal {
+        Some(refusal) => Err(refusal),
+        None => {
+            let login = login(service, gate, peer, &mut hello);
+            let login = tokio::time::timeout_at(deadline, login);
+            login.await.unwrap_or_else(|_| {
                 let error = ClientError::fatal(
                     SqlState::INVALID_AUTHORIZATION,
                     "canceling authentication due to timeout",
                 );
                 Err(Failed::Refused(error))
-            });
-            match outcome {
-                Ok(identity) => {
-                    let peer = peer.to_string();
-                    return Some((Client::new(service, *hello, identity, peer), permit));
-                }
-                Err(Failed::Refused(error)) => refuse(hello.port, peer, &error).await,
-                Err(Failed::Lost(error)) => debug!(%peer, %error, "connection lost during login"),
-            }
+            })
         }
+    };
+    match outcome {
+        Ok(identity) => return CameIn::Client(hello, identity),
+        Err(Failed::Refused(error)) => refuse(hello.port, peer, &error).await,
+        Err(Failed::Lost(error)) => debug!(%peer, %error, "connection lost during login"),
     }
-    None
+    CameIn::Nobody
+}
+
+fn too_many() -> ClientError {
+    let message = "too many clients are connected to pgdrover";
+    ClientError::fatal(SqlState::TOO_MANY_CONNECTIONS, message)
+        .hint("Raise listener.max_client_conn.")
 }
 
 async fn refuse(mut port: Port, peer: Peer, error: &ClientError) {
     info!(%peer, code = %error.code, error = %error.message, "connection refused");
     wire::error_response(&mut port.output, error);
-    let _ = port.flush().await;
+    // Who does not listen is not waited for.
+    let _ = tokio::time::timeout(FAREWELL, port.flush()).await;
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines)]
 
 mod backend_fake;
+mod backend_login;
 mod backend_pool;
 mod backend_tls;
 mod config;
@@ -33,6 +34,7 @@ mod session_settings;
 mod session_shards;
 mod session_startup;
 mod session_state;
+mod session_strangers;
 mod session_timeouts;
 mod session_tls;
 mod splitting;

@@ -85,7 +85,7 @@ async fn without_a_certificate_encryption_is_declined() {
     }
 }
 
-/// CVE-2021-23222: what someone on the way puts between SSLRequest and the handshake must not be
+/// CVE-2021-3935 (PgBouncer), CVE-2021-23222 (libpq): what someone on the way puts between SSLRequest and the handshake must not be
 /// taken for the client's words.
 #[tokio::test]
 async fn words_before_the_handshake_are_not_the_clients() {
