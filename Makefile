@@ -35,6 +35,11 @@ test: setup ## Everything that CI checks: format, lints, unit, tidy and integrat
 	$(CARGO) clippy --locked --all-targets -- --deny warnings
 	$(CARGO) test --locked
 
+.PHONY: fuzz
+fuzz: ## Feed what reads strangers' bytes for long: FUZZ_CASES and FUZZ_SECONDS bound each target
+	FUZZ_CASES=$${FUZZ_CASES:-2000000} FUZZ_SECONDS=$${FUZZ_SECONDS:-60} \
+		$(CARGO) test --locked --profile fuzz --lib fuzz_ -- --nocapture
+
 .PHONY: bench
 bench: ## pgbench through pgdrover and through PgBouncer in turn; ARGS="--rounds 3 --seconds 5"
 	@.ci/setup postgresql pgbouncer

@@ -25,6 +25,9 @@ pub mod demo;
 pub mod error;
 /// Runs a plan on server connections and relays the answer.
 pub mod executor;
+/// Inputs made by chance, for the `fuzz` modules of the rooms.
+#[cfg(test)]
+mod fuzz;
 /// The HTTP endpoints for operators: /metrics, /livez, /readyz.
 pub mod http;
 /// Bind, accept, limit, and hand over to a session. (Beside it: `http`.)

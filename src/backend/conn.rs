@@ -73,6 +73,22 @@ impl Conn {
         }
     }
 
+    /// One that nobody logged in.
+    #[cfg(test)]
+    pub(crate) fn for_tests(port: Port) -> Self {
+        let login = LoggedIn {
+            port,
+            address: Address {
+                host: "test".into(),
+                port: 0,
+            },
+            key: (0, 0),
+            in_recovery: false,
+            parameters: Vec::new(),
+        };
+        Conn::new(login, 8, Duration::ZERO)
+    }
+
     /// The values that the server reported at login and since, in its order.
     pub fn parameters(&self) -> &[(String, String)] {
         &self.parameters

@@ -9,6 +9,8 @@ mod clock;
 mod conn;
 mod connect;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod lease;
 mod ledger;
 mod opening;

@@ -411,7 +411,7 @@ fn scan(
             observe(conn, h.tag, body_at..at + h.total, progress);
         }
         if verdict == Verdict::Forward && matches!(h.tag, b'C' | b'I' | b's') {
-            if conn.port.input.bytes()[body_at..].starts_with(b"ROLLBACK\0") {
+            if conn.port.input.bytes().get(body_at..at + h.total) == Some(b"ROLLBACK\0") {
                 progress.rollbacks.push(progress.completed);
             }
             progress.completed += 1;
@@ -500,3 +500,6 @@ fn fatal(body: &[u8]) -> Option<Failure> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod fuzz;

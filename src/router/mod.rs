@@ -12,6 +12,8 @@ mod decide;
 mod explain;
 mod fallback;
 mod functions;
+#[cfg(test)]
+mod fuzz;
 mod hints;
 mod keys;
 mod merge;

@@ -87,7 +87,9 @@ fn is_plain(function: &Function) -> bool {
     let text = |e: &Expr| matches!(value(e), Some(Value::SingleQuotedString(_)));
     match (&*name, arguments.as_deref(), alone) {
         ("set_config", Some([name, to, local]), true) => {
-            let placeholder = matches!(value(to), Some(Value::Placeholder(_)));
+            let placeholder = matches!(
+                value(to), Some(Value::Placeholder(name)) if parameter(name).is_some()
+            );
             let known = matches!(value(local), Some(Value::Boolean(_)));
             text(name) && (text(to) || placeholder) && known
         }
@@ -115,13 +117,15 @@ fn value(expr: &Expr) -> Option<&Value> {
 pub fn set_configs(sql: &str, params: &dyn Params) -> Option<Vec<SetConfig>> {
     let scan = scan(sql);
     let words = words(sql, &scan, scan.statements.first()?);
-    let calls = words.iter().enumerate().filter(|(_, w)| is_set_config(w));
+    // A column may bear the name too.
+    let called = |at: usize| words.get(at + 1).is_some_and(|next| next.sign("("));
+    let calls = words.iter().enumerate();
+    let calls = calls.filter(|(at, word)| is_set_config(word) && called(*at));
     calls
         .map(|(at, _)| {
-            let [open, name, _, value, _, local, _] = words.get(at + 1..at + 8)? else {
+            let [_, name, _, value, _, local, _] = words.get(at + 1..at + 8)? else {
                 return None;
             };
-            open.sign("(").then_some(())?;
             Some(SetConfig {
                 name: argument(sql, name, params)?.to_ascii_lowercase(),
                 value: argument(sql, value, params)?,
@@ -129,6 +133,12 @@ pub fn set_configs(sql: &str, params: &dyn Params) -> Option<Vec<SetConfig>> {
             })
         })
         .collect()
+}
+
+/// The number of a parameter, counted from 0. `$1x` is one only to the parser.
+fn parameter(text: &str) -> Option<usize> {
+    let number: usize = text.strip_prefix('$')?.parse().ok()?;
+    number.checked_sub(1)
 }
 
 fn is_set_config(word: &Word) -> bool {
@@ -144,8 +154,7 @@ fn argument(sql: &str, word: &Word, params: &dyn Params) -> Option<String> {
             Some(inner.replace("''", "'"))
         }
         WordKind::Number => {
-            let number: usize = text.strip_prefix('$')?.parse().ok()?;
-            let bytes = params.get(number.checked_sub(1)?)?.value?;
+            let bytes = params.get(parameter(text)?)?.value?;
             String::from_utf8(bytes.to_vec()).ok()
         }
         _ => None,
@@ -194,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn a_column_may_be_called_like_the_function() {
+        let sql = "SELECT set_config('a', 'b', false) AS set_config, set_config('c', 'd', true) set_config";
+        assert!(only_sets(&parsed(sql)));
+        let expected = [call("a", "b", false), call("c", "d", true)];
+        assert_eq!(set_configs(sql, &NoParams).unwrap(), expected);
+    }
+
+    #[test]
     fn a_call_that_may_not_run_once_is_not_understood() {
         for sql in [
             "SELECT set_config('a', 'b', false) FROM t",
@@ -204,6 +221,8 @@ mod tests {
             "SELECT set_config('a', 'b' || 'c', false)",
             "SELECT set_config('a', 'b', $1)",
             "SELECT set_config($1, 'b', false)",
+            "SELECT set_config('a', $1WORK, false)",
+            "SELECT set_config('a', $0, false)",
             "SELECT set_config(E'a', 'b', false)",
             "SELECT set_config('a', 'b', false), pg_advisory_lock(1)",
             "SELECT my.set_config('a', 'b', false)",

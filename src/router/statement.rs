@@ -5,6 +5,7 @@ use std::ops::Range;
 use sqlparser::ast::{Expr, Statement as Ast};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
 
 use crate::error::{ClientError, SqlState};
 use crate::plan::{Access, Effect, Kind, LocalOp, Merge, Pin, Plan, Statement, Target};
@@ -443,9 +444,9 @@ fn into_table(ast: &Ast) -> Option<bool> {
 
 /// Parses a text that holds one statement.
 pub(super) fn parse(text: &str) -> Option<Ast> {
-    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, text).ok()?;
-    match statements.len() {
-        1 => statements.pop(),
-        _ => None,
-    }
+    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).ok()?;
+    let statement = parser.parse_statement().ok()?;
+    while parser.consume_token(&Token::SemiColon) {}
+    // Its own way to read a whole text stops at END, which PostgreSQL takes for a column's name.
+    (parser.peek_token().token == Token::EOF).then_some(statement)
 }

@@ -12,6 +12,8 @@ mod directory;
 mod entrance;
 mod execute;
 mod extended;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod gucs;
 mod hba;

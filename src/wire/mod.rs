@@ -8,6 +8,8 @@ mod buffer;
 mod certificate;
 mod encode;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod port;
 pub mod scram;
 mod stream;

@@ -172,7 +172,9 @@ fn read_all(root: &Path) -> Vec<Source> {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root).unwrap().to_str().unwrap();
-            let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+            let is_test = path
+                .file_stem()
+                .is_some_and(|stem| stem == "tests" || stem == "fuzz");
             if path.is_dir() && !is_test {
                 folders.push(path);
             } else if name.ends_with(".rs") && !is_test {

@@ -800,3 +800,9 @@ INSERT INTO notifications (id, user_id) SELECT v.a, v.a FROM (VALUES (42)) v(a)
 
 -- row insert: S0
 INSERT INTO notifications (id, user_id) SELECT v.a, v.a FROM (VALUES (42)) v(a), countries c
+
+-- row end: X
+SELECT 1 END, user_id FROM notifications
+
+-- row end: X
+SELECT id END FROM notifications WHERE user_id = 42
