@@ -214,8 +214,9 @@ impl Relay<'_> {
             owed(self.conn, &mut self.client.output, self.progress);
         }
         loop {
-            // Once less is queued, more may be read: whoever makes room counts as having moved.
+            // A full queue keeps its other side from being read: who makes room has moved.
             let queued = self.conn.port.output.len() + self.client.output.len();
+            let full = self.conn.port.output.len().max(self.client.output.len()) >= HIGH_WATER;
             let mut moved = self.forward_copy()?;
             if self.conn.port.wants_flush()
                 && let Poll::Ready(Err(e)) = self.conn.port.poll_flush(cx)
@@ -239,7 +240,7 @@ impl Relay<'_> {
                     Poll::Pending => {}
                 }
             }
-            moved |= self.conn.port.output.len() + self.client.output.len() < queued;
+            moved |= full && self.conn.port.output.len() + self.client.output.len() < queued;
             if settled {
                 return Poll::Ready(Ok(()));
             }

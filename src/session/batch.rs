@@ -7,7 +7,7 @@ use super::client::Client;
 use super::prepared::Prepared;
 use crate::backend::{Conn, Sent, StatementId, statement_name};
 use crate::error::{ClientError, SqlState};
-use crate::plan::Effect;
+use crate::plan::{Effect, Plan};
 use crate::router::{Param, Params};
 use crate::sharding::ShardId;
 use crate::telemetry::metrics::Closed;
@@ -33,6 +33,16 @@ pub(super) struct Op {
     pub(super) statement: Option<Arc<Prepared>>,
     pub(super) shard: Option<ShardId>,
     pub(super) undo: Undo,
+}
+
+impl Op {
+    /// Whether it concerns a statement of which nothing can be pgdrover's own to answer, wherever
+    /// the session stands, but in a transaction that failed.
+    pub(super) fn is_plain(&self) -> bool {
+        let statement = self.statement.as_ref();
+        let first = statement.and_then(|p| p.routed.shape.statements.first());
+        first.is_some_and(|s| s.effect == Effect::None && !matches!(s.plan, Plan::Local(_)))
+    }
 }
 
 /// How to take back what a message did to the session's names, should the server not come to it.

@@ -349,18 +349,21 @@ impl Client {
         let started = self.batch.started.take().unwrap_or_else(Instant::now);
         let mut synced = false;
         let mut rest = &ops[..];
-        let alone = !ops
-            .iter()
-            .any(|op| op.kind == Kind::Execute && !self.op_is_local(op, true));
+        // Most batches are all the server's, which is quickly seen.
+        let plain = !self.tx.is_failed() && ops.iter().all(Op::is_plain);
+        let alone = !plain
+            && !ops
+                .iter()
+                .any(|op| op.kind == Kind::Execute && !self.op_is_local(op, true));
         while let Some(op) = rest.first().filter(|_| !self.skipping) {
-            if self.op_is_local(op, alone) {
+            if !plain && self.op_is_local(op, alone) {
                 rest = &rest[1..];
                 self.run_local(op).await?;
                 continue;
             }
             let n = rest
                 .iter()
-                .take_while(|op| !self.op_is_local(op, alone))
+                .take_while(|op| plain || !self.op_is_local(op, alone))
                 .count();
             let n = self.to_the_end_of_the_block(&rest[..n]);
             let (now, later) = rest.split_at(n);
@@ -374,8 +377,11 @@ impl Client {
                 ));
             }
         }
-        let unanswered = ops.drain(..).skip(self.batch.answered).collect();
-        self.undo(unanswered);
+        if self.batch.answered < ops.len() {
+            let unanswered = ops.drain(..).skip(self.batch.answered).collect();
+            self.undo(unanswered);
+        }
+        ops.clear();
         self.batch.ops = ops;
         self.port.input.consume(std::mem::take(&mut self.kept));
         if sync && !synced {
@@ -538,7 +544,7 @@ impl Client {
         let (kept, answered) = (self.kept, self.batch.answered);
         loop {
             if !self.try_acquire(place)
-                && let Err(error) = self.acquire(place).await
+                && let Err(error) = Box::pin(self.acquire(place)).await
             {
                 self.refuse_batch(&error).await?;
                 return Ok(false);

@@ -24,7 +24,7 @@ use crate::wire;
 pub(super) struct Ran<'a> {
     /// What the router knows of it.
     pub(super) statement: &'a Statement,
-    /// Its text, without a semicolon.
+    /// Its text, perhaps with a semicolon.
     pub(super) text: &'a str,
 }
 
@@ -99,7 +99,8 @@ impl Client {
             }
             // A statement behind one that failed was not run; one before it was, and its effect
             // stays if a COMMIT came in between.
-            if i < progress.completed {
+            if i < progress.completed && !matches!(statement.effect, Effect::None) {
+                let text = text.trim().trim_end_matches(';');
                 self.note_effect(statement, text, progress.rollbacks.contains(&i));
             }
             if anew {
@@ -338,7 +339,7 @@ impl Client {
         let statement = prepared.routed.shape.statements.first()?;
         Some(Ran {
             statement,
-            text: prepared.sql.trim().trim_end_matches(';'),
+            text: &prepared.sql,
         })
     }
 }

@@ -181,7 +181,7 @@ impl Client {
         let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
         loop {
             if !self.try_acquire(place)
-                && let Err(error) = self.acquire(place).await
+                && let Err(error) = Box::pin(self.acquire(place)).await
             {
                 return self.refuse_query(header, &error).await;
             }
@@ -263,10 +263,7 @@ impl Client {
         let alone = statements.len() == 1;
         let text = |span: &std::ops::Range<usize>| sql.get(span.clone()).unwrap_or(sql);
         let ran = statements.iter().map(|statement| {
-            let text = match alone {
-                true => sql.trim().trim_end_matches(';'),
-                false => text(&statement.span),
-            };
+            let text = if alone { sql } else { text(&statement.span) };
             Some(Ran { statement, text })
         });
         self.note_effects(ran, progress, seconds);
@@ -305,7 +302,7 @@ impl Client {
             touches: Touched::Wrote,
             executes: true,
         };
-        if let Err(error) = self.acquire(place).await {
+        if let Err(error) = Box::pin(self.acquire(place)).await {
             return self.refuse_query(header, &error).await;
         }
         let Some(held) = &mut self.held else {
