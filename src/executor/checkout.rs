@@ -108,10 +108,11 @@ impl Checkout<'_> {
         let readers: Vec<_> = shard.readers(place.executes).collect();
         // A replica whose connections are all in use leaves the read to another replica; if all are
         // so, it waits where its turn is. The primary is for when no replica can be reached.
-        let replicas = &readers[..readers.len() - 1];
+        let (replicas, primary) = readers.split_at(readers.len() - 1);
         let free = replicas.iter().position(|pool| !pool.is_full());
         let turn = free.unwrap_or(0);
-        for pool in readers[turn..].iter().chain(&readers[..turn]) {
+        let (before, after) = replicas.split_at(turn);
+        for pool in after.iter().chain(before).chain(primary) {
             let primary = Arc::ptr_eq(pool, &shard.primary.pool);
             match self.lease_from(pool, false).await {
                 Ok(lease) => {

@@ -154,7 +154,8 @@ impl Client {
         self.served.metrics.connected();
         self.me.pulse.wake_here().await;
         debug!(peer = %self.peer, database = %self.served.name, "client logged in");
-        let end = match self.welcome().await {
+        // Boxes: what comes but once, or seldom, takes no room while the session rests.
+        let end = match Box::pin(self.welcome()).await {
             Ok(()) => self.serve().await,
             Err(end) => end,
         };
@@ -173,7 +174,7 @@ impl Client {
                 .await;
             }
         }
-        self.leave_servers().await;
+        Box::pin(self.leave_servers()).await;
         // A client that does not read keeps no server connection, and not its task for ever.
         let _ = tokio::time::timeout(LAST_WORDS, self.port.flush()).await;
         self.served.metrics.disconnected();

@@ -161,7 +161,7 @@ impl Client {
             touches: Touched::Nothing,
             executes: false,
         };
-        if let Err(error) = self.acquire(place).await {
+        if let Err(error) = Box::pin(self.acquire(place)).await {
             return self.refuse_query(header, &error).await.map(Some);
         }
         let there = self.prepare_here(&statement).await?;

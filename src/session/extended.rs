@@ -544,7 +544,7 @@ impl Client {
         let (kept, answered) = (self.kept, self.batch.answered);
         loop {
             if !self.try_acquire(place)
-                && let Err(error) = self.acquire(place).await
+                && let Err(error) = Box::pin(self.acquire(place)).await
             {
                 self.refuse_batch(&error).await?;
                 return Ok(false);

@@ -181,7 +181,7 @@ impl Client {
         let mut may_retry = place.access == Access::Read && !in_block && !self.keeps();
         loop {
             if !self.try_acquire(place)
-                && let Err(error) = self.acquire(place).await
+                && let Err(error) = Box::pin(self.acquire(place)).await
             {
                 return self.refuse_query(header, &error).await;
             }
@@ -302,7 +302,7 @@ impl Client {
             touches: Touched::Wrote,
             executes: true,
         };
-        if let Err(error) = self.acquire(place).await {
+        if let Err(error) = Box::pin(self.acquire(place)).await {
             return self.refuse_query(header, &error).await;
         }
         let Some(held) = &mut self.held else {

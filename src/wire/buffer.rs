@@ -11,7 +11,10 @@ pub struct Buffer {
     end: usize,
 }
 
-/// Room that a read finds at first: most requests and answers are shorter.
+/// Room that a queue has at first: most requests and answers are shorter, and an idle session holds
+/// two queues.
+const FIRST: usize = 1 << 10;
+/// Room that a queue keeps once it has needed more.
 const CHUNK: usize = 4 << 10;
 /// Room that a read finds once the queue has been full: for bulk.
 const BULK: usize = 64 << 10;
@@ -106,12 +109,17 @@ impl Buffer {
         self.data[at..at + 4].copy_from_slice(&length.to_be_bytes());
     }
 
-    /// Room for a read, at least a chunk of it; [`Buffer::filled`] says how much of it was used.
+    /// Room for a read; [`Buffer::filled`] says how much of it was used.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.data.len() - self.end < CHUNK / 2 {
-            // A full queue means bulk: fewer, longer reads from now on.
-            let bulk = self.start == 0 && self.end == self.data.len() && self.end > 0;
-            self.reserve(if bulk { BULK } else { CHUNK });
+        let length = self.data.len();
+        if length - self.end < CHUNK.min(length) / 2 || length == 0 {
+            // A full queue means that more comes: fewer, longer reads from now on.
+            let full = self.start == 0 && self.end == length && self.end > 0;
+            self.reserve(match full {
+                true if length >= CHUNK => BULK,
+                false if length < CHUNK => FIRST,
+                _ => CHUNK,
+            });
         }
         &mut self.data[self.end..]
     }
@@ -131,7 +139,7 @@ impl Buffer {
             self.start = 0;
         }
         if self.data.len() - self.end < n {
-            let want = (self.end + n).max(self.data.len() * 2).max(CHUNK);
+            let want = (self.end + n).max(self.data.len() * 2).max(FIRST);
             self.data.resize(want, 0);
         }
     }
