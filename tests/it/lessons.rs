@@ -18,7 +18,7 @@
 //! | 13 what is a write | [`routes::what_may_write_runs_on_the_primary`] |
 //! | 20 state between queries | [`routes::each_statement_of_a_pipeline_keeps_its_description`] |
 //! | 23 a route after an error | [`routes::an_error_leaves_neither_connection_nor_route`] |
-//! | 24 a client that vanishes | `session_pool::a_client_that_vanishes_…`, `…_a_huge_row_…`, `…_copying_in_with_notices_…` |
+//! | 24 a client that vanishes | `session_pool::a_client_that_vanishes_…`, `…_a_huge_row_…`, `…_copying_in_with_notices_…`, `torture` |
 
 mod requests;
 mod routes;

@@ -40,3 +40,4 @@ mod session_tls;
 mod splitting;
 mod support;
 mod tidy;
+mod torture;

@@ -79,6 +79,8 @@ impl fmt::Debug for Frame {
 pub(crate) struct Raw {
     stream: Box<dyn Wire>,
     input: Vec<u8>,
+    /// How long an answer may take.
+    pub(crate) patience: Duration,
     /// BackendKeyData of the login.
     pub(crate) key: (i32, i32),
     /// ParameterStatus messages of the login, in order.
@@ -91,6 +93,7 @@ impl Raw {
         Raw {
             stream: Box::new(stream),
             input: Vec::new(),
+            patience: PATIENCE,
             key: (0, 0),
             parameters: Vec::new(),
         }
@@ -115,7 +118,7 @@ impl Raw {
 
     async fn fill(&mut self) -> bool {
         let read = self.stream.read_buf(&mut self.input);
-        let read = tokio::time::timeout(PATIENCE, read).await;
+        let read = tokio::time::timeout(self.patience, read).await;
         let read = read.unwrap_or_else(|_| panic!("no answer in time; so far {:?}", self.input));
         matches!(read, Ok(n) if n > 0)
     }
