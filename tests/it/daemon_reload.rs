@@ -1,87 +1,19 @@
 //! SIGHUP: the file and the certificates are read again, and nobody who is in notices.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use pgdrover::demo;
 use rustls::RootCertStore;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use crate::support::daemon::Setup;
 use crate::support::database::TestDb;
 use crate::support::eventually;
+use crate::support::program::Program;
 use crate::support::raw::Raw;
 use crate::support::tls::{encrypt, files, localhost, self_signed, trusting};
 
-/// The program itself, and what it logs.
-struct Program {
-    child: Child,
-    port: u16,
-    database: String,
-    log: Arc<Mutex<String>>,
-    folder: TempDir,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Program {
-    /// Writes the file, as it is to be read at the start or at the next reload.
-    fn write(folder: &TempDir, setup: Setup, port: u16) {
-        let text = setup.port(port).toml();
-        std::fs::write(folder.path().join("pgdrover.toml"), text).unwrap();
-    }
-
-    async fn start(folder: TempDir, db: &TestDb, setup: Setup) -> Program {
-        let port = demo::free_port();
-        Program::write(&folder, setup, port);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pgdrover"))
-            .args(["serve", "-c", "pgdrover.toml"])
-            .current_dir(folder.path())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (lines, into) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
-        std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                *into.lock().unwrap() += &format!("{line}\n");
-            }
-        });
-        let program = Program {
-            child,
-            port,
-            database: db.name.clone(),
-            log,
-            folder,
-        };
-        program.logs("ready").await;
-        program
-    }
-
-    async fn logs(&self, words: &str) {
-        eventually(words, async || self.log.lock().unwrap().contains(words)).await;
-    }
-
-    /// Sends SIGHUP and waits until it has been dealt with.
-    async fn reload(&self, then: &str) {
-        self.log.lock().unwrap().clear();
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-        self.logs(then).await;
-    }
-
-    async fn tcp(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
-    }
-
     /// An encrypted session, if its certificate is trusted.
     async fn session(&self, trust: &RootCertStore) -> Raw {
         let mut raw = encrypt(self.tcp().await, trusting(trust.clone())).await;

@@ -5,6 +5,7 @@ pub(crate) mod daemon;
 pub(crate) mod database;
 pub(crate) mod differ;
 pub(crate) mod fake;
+pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod say;
 pub(crate) mod script;
@@ -12,11 +13,12 @@ pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
-/// Waits until a condition holds, at most ten seconds; `what` ends "waited for".
+/// Waits until a condition holds, at most half a minute (the machine may
+/// be busy with other tests); `what` ends "waited for".
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !condition().await {
-        assert!(Instant::now() < deadline, "waited 10 s for {what}");
+        assert!(Instant::now() < deadline, "waited 30 s for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

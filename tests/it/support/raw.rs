@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::say;
 
 /// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a stream must be.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
