@@ -48,6 +48,17 @@ pub struct Held {
     pub touched: Touched,
 }
 
+impl Held {
+    fn new(lease: Lease, shard: ShardId, primary: bool) -> Self {
+        Held {
+            lease,
+            shard,
+            primary,
+            touched: Touched::Nothing,
+        }
+    }
+}
+
 /// What a checkout needs of the session.
 pub struct Checkout<'a> {
     /// The pools.
@@ -73,12 +84,7 @@ impl Checkout<'_> {
             lease.discard(Closed::InRecovery);
             return None;
         }
-        Some(Held {
-            lease,
-            shard: place.shard,
-            primary,
-            touched: Touched::Nothing,
-        })
+        Some(Held::new(lease, place.shard, primary))
     }
 
     /// Leases a connection for `place`. Reads try the usable replicas and then the primary;
@@ -97,12 +103,7 @@ impl Checkout<'_> {
             })?;
         if place.access == Access::Write {
             let lease = self.lease_from(&shard.primary.pool, true).await?;
-            return Ok(Held {
-                lease,
-                shard: place.shard,
-                primary: true,
-                touched: Touched::Nothing,
-            });
+            return Ok(Held::new(lease, place.shard, true));
         }
         let mut last = None;
         let readers: Vec<_> = shard.readers(place.executes).collect();
@@ -115,15 +116,7 @@ impl Checkout<'_> {
         for pool in after.iter().chain(before).chain(primary) {
             let primary = Arc::ptr_eq(pool, &shard.primary.pool);
             match self.lease_from(pool, false).await {
-                Ok(lease) => {
-                    let touched = Touched::Nothing;
-                    return Ok(Held {
-                        lease,
-                        shard: place.shard,
-                        primary,
-                        touched,
-                    });
-                }
+                Ok(lease) => return Ok(Held::new(lease, place.shard, primary)),
                 // Who gave up waiting does not want to wait elsewhere.
                 Err(error)
                     if error.code == SqlState::QUERY_CANCELED
