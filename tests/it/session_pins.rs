@@ -1,7 +1,7 @@
 //! A session keeps its server connection as long as it has state there, and no longer.
 
 use crate::support::daemon::{Running, Setup};
-use crate::support::database::TestDb;
+use crate::support::database::{TestDb, items_on_three_shards};
 use crate::support::raw::Raw;
 
 /// Whoever waits for the only connection gives up soon.
@@ -263,14 +263,7 @@ async fn state_on_one_of_several_shards() {
 /// that the arguments name.
 #[tokio::test]
 async fn statements_prepared_by_sql_pin_nobody() {
-    let mut dbs = Vec::new();
-    for shard in 0..3 {
-        let sql = format!(
-            "CREATE TABLE items (key bigint, shard int DEFAULT {shard}); \
-             INSERT INTO items VALUES ({shard})"
-        );
-        dbs.push(TestDb::on_shard(shard, &sql).await);
-    }
+    let dbs = items_on_three_shards().await;
     let pgdrover = Setup::sharded(&dbs).with(ONE).start().await;
     let (mut a, mut b) = (pgdrover.raw().await, pgdrover.raw().await);
     a.query("PREPARE q AS SELECT 'a' || shard FROM items WHERE key = $1")

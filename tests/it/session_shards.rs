@@ -1,20 +1,13 @@
 //! A session over several shards: which of them its transactions reach, whatever binds it.
 
 use crate::support::daemon::{Running, Setup};
-use crate::support::database::TestDb;
+use crate::support::database::items_on_three_shards;
 use crate::support::raw::Raw;
 use crate::support::say;
 
 /// Three shards; each table row names its own shard.
 async fn start(pool: &str) -> Running {
-    let mut dbs = Vec::new();
-    for shard in 0..3 {
-        let sql = format!(
-            "CREATE TABLE items (key bigint, shard int DEFAULT {shard}); \
-             INSERT INTO items VALUES ({shard})"
-        );
-        dbs.push(TestDb::on_shard(shard, &sql).await);
-    }
+    let dbs = items_on_three_shards().await;
     Setup::sharded(&dbs).with(pool).start().await
 }
 

@@ -1,7 +1,7 @@
 //! Where statements go, and that no statement goes where another one went.
 
 use crate::support::daemon::{Running, Setup};
-use crate::support::database::TestDb;
+use crate::support::database::{TestDb, items_on_three_shards};
 use crate::support::raw::Raw;
 use crate::support::say;
 use pgdrover::topology::Role;
@@ -76,14 +76,7 @@ async fn what_may_write_runs_on_the_primary() {
 
 /// Three shards with one connection each; each table row names its own shard.
 async fn three(sections: &str) -> (Vec<TestDb>, Running) {
-    let mut dbs = Vec::new();
-    for shard in 0..3 {
-        let sql = format!(
-            "CREATE TABLE items (key bigint, shard int DEFAULT {shard}); \
-             INSERT INTO items VALUES ({shard})"
-        );
-        dbs.push(TestDb::on_shard(shard, &sql).await);
-    }
+    let dbs = items_on_three_shards().await;
     let pgdrover = Setup::sharded(&dbs).with(sections).start().await;
     (dbs, pgdrover)
 }

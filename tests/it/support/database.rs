@@ -14,6 +14,19 @@ pub(crate) struct TestDb {
     shard: usize,
 }
 
+/// A database on each of three shards, with a table `items (key, shard)` whose rows name their shard.
+pub(crate) async fn items_on_three_shards() -> Vec<TestDb> {
+    let mut dbs = Vec::new();
+    for shard in 0..3 {
+        let sql = format!(
+            "CREATE TABLE items (key bigint, shard int DEFAULT {shard}); \
+             INSERT INTO items VALUES ({shard})"
+        );
+        dbs.push(TestDb::on_shard(shard, &sql).await);
+    }
+    dbs
+}
+
 impl TestDb {
     /// A new database on shard 0, with `setup` run in it by its owner.
     pub(crate) async fn new(setup: &str) -> TestDb {
